@@ -1,0 +1,1 @@
+//! Measurements of PacketCrypt with checked answers.

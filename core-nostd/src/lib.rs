@@ -1,0 +1,2 @@
+//! PacketCrypt consensus without std, allocation or C.
+#![no_std]

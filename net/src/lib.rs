@@ -1,0 +1,1 @@
+//! I/O of the PacketCrypt programs: engines, HTTP, sprayer, pool client, pay log.

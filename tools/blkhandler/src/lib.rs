@@ -1,0 +1,1 @@
+//! Block handler of a PacketCrypt pool.

@@ -1,0 +1,1 @@
+//! A whole PacketCrypt pool with an embedded node in one process.

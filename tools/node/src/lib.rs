@@ -1,0 +1,1 @@
+//! JSON-RPC client of the chain node.

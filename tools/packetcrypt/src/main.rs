@@ -1,0 +1,3 @@
+//! PacketCrypt in one command.
+
+fn main() {}

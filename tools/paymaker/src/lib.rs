@@ -1,0 +1,1 @@
+//! Paymaker of a PacketCrypt pool.
