@@ -1,1 +1,34 @@
-//! I/O of the PacketCrypt programs: engines, HTTP, sprayer, pool client, pay log.
+//! I/O of the PacketCrypt programs.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`shutdown`] | one signal that ends every task of a role |
+//! | [`clock`] | wall time behind a trait, so that tests decide what time it is |
+//! | [`limits`] | every bound of this package with its unit and the reason of its value |
+//! | [`hw`] | cores, affinity, cache and memory domains, huge pages, priority |
+//! | [`metrics`] | one Prometheus registry a role |
+//! | [`queue`] | a bounded queue that hands out the newest first and counts what it drops |
+//! | [`client`] | HTTP client of the control plane: time-outs, bounded bodies, session id |
+//! | [`control`] | HTTP server of the control plane: a router, bounded connections and bodies |
+//! | [`pool_client`] | follows one pool: configuration, blocks, work |
+//! | [`sprayer`] | announcements over UDP |
+//! | [`paylog`] | the durable log of payment events and its upload |
+//! | [`engine`] | the data plane's runtimes: one executor a core, read into the caller's memory |
+//! | [`http1`] | HTTP/1.1 over an engine, and range downloads into the caller's memory |
+//!
+//! Nothing here is global: any number of roles can live in one process.
+
+pub mod client;
+pub mod clock;
+pub mod control;
+pub mod hw;
+pub mod limits;
+pub mod metrics;
+pub mod queue;
+pub mod shutdown;
+
+pub use clock::{Clock, SystemClock, TestClock};
+pub use shutdown::Shutdown;
+
+/// What our programs call themselves in `User-Agent` and `Server`.
+pub const USER_AGENT: &str = concat!("packetcrypt/", env!("CARGO_PKG_VERSION"));

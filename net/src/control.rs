@@ -1,0 +1,242 @@
+//! HTTP server of the control plane: a router on a socket, with bounds.
+//!
+//! What axum leaves open is closed here: how many connections there are, how long a head and a
+//! whole request may take, how long a body may be, and that a stop lets requests in progress end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::{Shutdown, limits, metrics};
+
+/// Bounds of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlLimits {
+    /// Open connections; one more is closed at once and counted.
+    pub connections_max: usize,
+    /// Length of a request's body, bytes; a longer one is answered 413 by axum's extractors.
+    pub body_bytes_max: usize,
+    /// Time for a request's head, and idle time of a kept connection, ms.
+    pub head_ms_max: u64,
+    /// Time from the head to the reply, ms; then 408.
+    pub request_ms_max: u64,
+}
+
+impl Default for ControlLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONTROL_CONNECTIONS_MAX,
+            body_bytes_max: limits::CONTROL_BODY_BYTES_MAX,
+            head_ms_max: limits::CONTROL_HEAD_MS_MAX,
+            request_ms_max: limits::CONTROL_REQUEST_MS_MAX,
+        }
+    }
+}
+
+/// The server can not listen.
+#[derive(Debug, thiserror::Error)]
+#[error("can not listen on {addr}: {cause}")]
+pub struct ListenError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// What the system says.
+    pub cause: std::io::Error,
+}
+
+/// What a server counted; see [`ControlServer::counters`].
+#[derive(Debug, Default)]
+pub struct ControlCounters {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections closed at once because there were too many.
+    pub connections_refused: AtomicU64,
+    /// Connections that ended with an error: reset, head too slow, no HTTP.
+    pub connections_failed: AtomicU64,
+    /// Requests answered 408 because they took too long.
+    pub requests_timed_out: AtomicU64,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct ControlServer {
+    local_addr: SocketAddr,
+    counters: Arc<ControlCounters>,
+    task: JoinHandle<()>,
+}
+
+impl ControlServer {
+    /// The address it listens on, with the port that the system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What it counted so far.
+    pub fn counters(&self) -> Arc<ControlCounters> {
+        self.counters.clone()
+    }
+
+    /// Returns when the server has stopped: some time after the signal.
+    pub async fn join(self) {
+        // The task ends by itself and does not panic; an abort of the runtime is an end too.
+        let _ = self.task.await;
+    }
+}
+
+/// Serves `router` on `addr` until `shutdown`. Handlers find the peer's address as
+/// [`ConnectInfo<SocketAddr>`].
+///
+/// # Errors
+/// The socket can not be opened.
+pub async fn serve(
+    addr: SocketAddr,
+    router: Router,
+    limits: ControlLimits,
+    shutdown: Shutdown,
+) -> Result<ControlServer, ListenError> {
+    let failed = |cause| ListenError { addr, cause };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let local_addr = listener.local_addr().map_err(failed)?;
+    let counters = Arc::new(ControlCounters::default());
+    let timed_out = counters.clone();
+    let request_time = Duration::from_millis(limits.request_ms_max);
+    let router = router.layer(DefaultBodyLimit::max(limits.body_bytes_max)).layer(
+        middleware::from_fn(move |request: Request, next: Next| {
+            bounded_time(request, next, request_time, timed_out.clone())
+        }),
+    );
+    let server = Server { router, limits, counters: counters.clone(), shutdown };
+    let task = tokio::spawn(server.run(listener));
+    Ok(ControlServer { local_addr, counters, task })
+}
+
+/// `/metrics` and `/stats.json` from two closures, to be merged in a role's router.
+pub fn observation_routes<M, S, T>(metrics: M, stats: S) -> Router
+where
+    M: Fn() -> String + Clone + Send + Sync + 'static,
+    S: Fn() -> T + Clone + Send + Sync + 'static,
+    T: serde::Serialize + 'static,
+{
+    let metrics = move || {
+        let text = metrics();
+        async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text) }
+    };
+    let stats = move || {
+        let text = serde_json::to_string_pretty(&stats());
+        async move {
+            match text {
+                Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+                Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
+            }
+        }
+    };
+    Router::new().route("/metrics", get(metrics)).route("/stats.json", get(stats))
+}
+
+async fn bounded_time(
+    request: Request,
+    next: Next,
+    limit: Duration,
+    counters: Arc<ControlCounters>,
+) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            counters.requests_timed_out.fetch_add(1, Ordering::Relaxed);
+            let close = [(header::CONNECTION, "close")];
+            (StatusCode::REQUEST_TIMEOUT, close, "request took too long").into_response()
+        }
+    }
+}
+
+struct Server {
+    router: Router,
+    limits: ControlLimits,
+    counters: Arc<ControlCounters>,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    async fn run(self, listener: TcpListener) {
+        let slots = Arc::new(Semaphore::new(self.limits.connections_max));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    // No file descriptors, or a connection that is gone: neither ends a server.
+                    tracing::warn!("accept: {e}");
+                    self.shutdown.sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            match slots.clone().try_acquire_owned() {
+                Ok(slot) => {
+                    self.counters.connections.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(self.connection(stream, peer, slot));
+                }
+                Err(_) => {
+                    self.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        drop(listener);
+        let grace = Duration::from_millis(limits::CONTROL_GRACE_MS_MAX);
+        let all = async { while connections.join_next().await.is_some() {} };
+        // Connections that outlast the grace are cut when the set is dropped.
+        let _ = tokio::time::timeout(grace, all).await;
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        slot: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let router = self.router.clone().layer(axum::Extension(ConnectInfo(peer)));
+        let counters = self.counters.clone();
+        let shutdown = self.shutdown.clone();
+        let head_time = Duration::from_millis(self.limits.head_ms_max);
+        async move {
+            let _slot = slot;
+            // Without it small replies wait for the peer's delayed acknowledgement.
+            let _ = stream.set_nodelay(true);
+            let service = TowerToHyperService::new(router);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(head_time)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if outcome.is_err() {
+                counters.connections_failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

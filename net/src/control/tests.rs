@@ -1,0 +1,84 @@
+use super::*;
+use axum::body::Bytes;
+use axum::routing::post;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn router() -> Router {
+    let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() };
+    Router::new()
+        .route("/who", get(who))
+        .route("/echo", post(|body: Bytes| async move { body }))
+        .route("/slow", get(|| std::future::pending::<()>()))
+        .merge(observation_routes(|| "# EOF\n".to_owned(), || serde_json::json!({"a": 1})))
+}
+
+async fn exchange(addr: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    // A reset after the reply is an end as well.
+    let _ = stream.read_to_end(&mut reply).await;
+    String::from_utf8_lossy(&reply).into_owned()
+}
+
+fn get_once(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn routes_limits_and_a_graceful_end() {
+    let shutdown = Shutdown::new();
+    let limits = ControlLimits {
+        body_bytes_max: 10,
+        request_ms_max: 100,
+        head_ms_max: 200,
+        ..Default::default()
+    };
+    let server = serve(LOCAL, router(), limits, shutdown.clone()).await.unwrap();
+    let addr = server.local_addr();
+    assert!(exchange(addr, &get_once("/who")).await.ends_with("127.0.0.1"));
+    let stats = exchange(addr, &get_once("/stats.json")).await;
+    assert!(stats.contains("application/json") && stats.contains("\"a\": 1"), "{stats}");
+    assert!(exchange(addr, &get_once("/metrics")).await.contains("openmetrics"));
+    let late = exchange(addr, &get_once("/slow")).await;
+    assert!(late.starts_with("HTTP/1.1 408"), "{late}");
+    let long = "POST /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\n";
+    let long = exchange(addr, &format!("{long}01234567890")).await;
+    assert!(long.starts_with("HTTP/1.1 413"), "{long}");
+    // A head that never ends is cut.
+    let slow = exchange(addr, "GET /who HTTP/1.1\r\nhost:").await;
+    assert!(!slow.contains("127.0.0.1"));
+    assert_eq!(server.counters().requests_timed_out.load(Ordering::Relaxed), 1);
+    shutdown.trigger();
+    server.join().await;
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed_and_counted() {
+    let shutdown = Shutdown::new();
+    let limits = ControlLimits { connections_max: 1, ..Default::default() };
+    let server = serve(LOCAL, router(), limits, shutdown.clone()).await.unwrap();
+    let mut kept = TcpStream::connect(server.local_addr()).await.unwrap();
+    kept.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    kept.read_exact(&mut first).await.unwrap();
+    assert_eq!(exchange(server.local_addr(), &get_once("/who")).await, "");
+    assert_eq!(server.counters().connections_refused.load(Ordering::Relaxed), 1);
+    drop(kept);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(exchange(server.local_addr(), &get_once("/who")).await.contains("200 OK"));
+    shutdown.trigger();
+    server.join().await;
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let shutdown = Shutdown::new();
+    let server = serve(LOCAL, router(), ControlLimits::default(), shutdown.clone()).await.unwrap();
+    let addr = server.local_addr();
+    let error = serve(addr, router(), ControlLimits::default(), shutdown).await.unwrap_err();
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+}

@@ -1,0 +1,44 @@
+//! Affinity and priority by the system calls of Linux.
+
+use std::io;
+use std::mem;
+
+use super::CpuSet;
+
+/// The CPUs of this thread's affinity mask.
+pub(super) fn allowed_cpus() -> Option<CpuSet> {
+    // SAFETY: all zeros is a valid cpu_set_t, an array of integers.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes at most the given size into `set`; 0 is the calling thread.
+    let status = unsafe { libc::sched_getaffinity(0, mem::size_of_val(&set), &mut set) };
+    if status != 0 {
+        return None;
+    }
+    let cpus = 0..usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: every number is below CPU_SETSIZE, the length of the set in bits.
+    Some(CpuSet::new(cpus.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })))
+}
+
+pub(super) fn pin_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= usize::try_from(libc::CPU_SETSIZE).unwrap_or(0) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: all zeros is a valid cpu_set_t, an array of integers.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: `cpu` is below CPU_SETSIZE, checked above.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the kernel reads the given size from `set`; 0 is the calling thread.
+    match unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+pub(super) fn lower_thread_priority(nice: i32) -> io::Result<()> {
+    // On Linux PRIO_PROCESS with 0 means the calling thread.
+    // SAFETY: a system call without pointers.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
