@@ -1,2 +1,17 @@
 //! PacketCrypt consensus without std, allocation or C.
 #![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod backend;
+pub mod bytes;
+pub mod cryptocycle;
+pub mod error;
+pub mod params;
+pub mod primitives;
+
+pub use backend::Backend;
+pub use bytes::{CompactTarget, Hash32, Hash64};
+pub use error::{AnnError, ExecError, ProgramError};

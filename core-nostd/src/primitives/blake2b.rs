@@ -1,0 +1,63 @@
+//! BLAKE2b without key, salt and personalisation (spec 01, 2): single messages, and many messages
+//! of one length a call.
+
+use blake2::{Blake2b256, Blake2b512, Digest};
+
+use crate::backend::Backend;
+use crate::bytes::{Hash32, Hash64};
+
+/// BLAKE2b with digest length 32. Not the first half of [`compress64`].
+#[must_use]
+pub fn compress32(message: &[u8]) -> Hash32 {
+    Hash32(Blake2b256::digest(message).into())
+}
+
+/// BLAKE2b with digest length 64.
+#[must_use]
+pub fn compress64(message: &[u8]) -> Hash64 {
+    Hash64(Blake2b512::digest(message).into())
+}
+
+/// [`compress64`] of `left || right`: an inner node of an announcement's tree.
+#[must_use]
+pub fn compress64_pair(left: &[u8], right: &[u8]) -> Hash64 {
+    Hash64(Blake2b512::new().chain_update(left).chain_update(right).finalize().into())
+}
+
+/// [`compress32`] of each message.
+///
+/// # Panics
+/// When the number of messages and of hashes differ.
+pub fn compress32_many<const N: usize>(
+    messages: &[[u8; N]],
+    hashes: &mut [Hash32],
+    backend: Backend,
+) {
+    assert_eq!(messages.len(), hashes.len(), "a hash for each message");
+    match backend {
+        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
+            for (message, hash) in messages.iter().zip(hashes) {
+                *hash = compress32(message);
+            }
+        }
+    }
+}
+
+/// [`compress64`] of each message.
+///
+/// # Panics
+/// When the number of messages and of hashes differ.
+pub fn compress64_many<const N: usize>(
+    messages: &[[u8; N]],
+    hashes: &mut [Hash64],
+    backend: Backend,
+) {
+    assert_eq!(messages.len(), hashes.len(), "a hash for each message");
+    match backend {
+        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
+            for (message, hash) in messages.iter().zip(hashes) {
+                *hash = compress64(message);
+            }
+        }
+    }
+}
