@@ -61,9 +61,7 @@ impl fmt::Display for AnnError {
                 f.write_str("soft_nonce is above the largest one of this target")
             }
             AnnError::BadProgram => f.write_str("a program of this announcement is too long"),
-            AnnError::BadProgramExec => {
-                f.write_str("a program of this announcement runs too long")
-            }
+            AnnError::BadProgramExec => f.write_str("a program of this announcement runs too long"),
             AnnError::InvalItem4 => f.write_str("item4_prefix does not belong to the nonce"),
             AnnError::Inval => f.write_str("version 0, or the merkle branch misses the root"),
             AnnError::InsufPow(hash) => {

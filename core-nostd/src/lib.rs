@@ -5,12 +5,15 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod announcement;
 pub mod backend;
 pub mod bytes;
 pub mod cryptocycle;
 pub mod error;
+pub mod merkle;
 pub mod params;
 pub mod primitives;
+pub mod randhash;
 
 pub use backend::Backend;
 pub use bytes::{CompactTarget, Hash32, Hash64};

@@ -1,9 +1,11 @@
 //! The operations on one state, each as in spec 03, 1.2 to 1.4.
 
+use core::ops::Range;
+
 use super::State;
-use super::state::{DATA_AT, ITEM, KEY, NONCE, TAG};
-use crate::params::{ITEM_BYTES, MESSAGE_UNITS_MAX};
-use crate::primitives::chacha20::{self, KeyStream};
+use super::state::{DATA_AT, Header, ITEM, NONCE_BYTES, TAG};
+use crate::params::{ITEM_BYTES, MESSAGE_UNITS_MAX, STATE_BYTES};
+use crate::primitives::chacha20::{BLOCK_BYTES, KeyStream};
 use crate::primitives::{compress32, expand, poly1305, x25519};
 
 impl State {
@@ -28,6 +30,12 @@ impl State {
     /// Encrypts or decrypts and authenticates the message, as the header word says
     /// (spec 03, 1.3).
     pub fn crypt(&mut self) {
+        self.crypt_for(0..STATE_BYTES);
+    }
+
+    /// [`crypt`](State::crypt) for a caller that will read only the `wanted` bytes of the message:
+    /// others may be left as they were (spec 03, 2.8.1, 3 and 6).
+    fn crypt_for(&mut self, wanted: Range<usize>) {
         let asked = self.header();
         if asked.is_refused() {
             self.write_header(asked.with_failure());
@@ -39,33 +47,37 @@ impl State {
 
         let message_at = DATA_AT + 16 * header.additional_units();
         let end = message_at + 16 * units;
-        let mut stream = KeyStream::new(self.part::<{ KEY.start }, 32>(), self.part::<0, 12>());
-        const { assert!(NONCE.end == 12 && KEY.end - KEY.start == 32) };
-        let mut pad_key = [0; chacha20::BLOCK_BYTES];
+        let mut stream =
+            KeyStream::new(self.part::<{ TAG.start }, 32>(), self.part::<0, NONCE_BYTES>());
+        let mut pad_key = [0; BLOCK_BYTES];
         stream.write(0, &mut pad_key);
         let [tag_key, _]: [[u8; 32]; 2] = zerocopy::transmute!(pad_key);
-        // Consensus: the zero counts are subtracted with wrap, and the trailing one in decryption
-        // too.
-        let additional_len = 16 * header.additional_units() as u64;
-        let message_len = 16 * units as u64;
-        let lengths: [u8; 16] = zerocopy::transmute!([
-            additional_len.wrapping_sub(header.additional_zeros()).to_le_bytes(),
-            message_len.wrapping_sub(header.trailing_zeros() as u64).to_le_bytes(),
-        ]);
 
         let tag;
         if header.decrypts() {
-            tag = poly1305::tag(&tag_key, &self.0[DATA_AT..end], &lengths);
-            stream.apply(1, &mut self.0[message_at..end]);
+            tag = poly1305::tag(&tag_key, &self.0[DATA_AT..end], &lengths(header));
+            // The tag is of the message as it came, so only what is wanted has to be decrypted.
+            let first_block = wanted.start.saturating_sub(message_at) / BLOCK_BYTES;
+            let from = message_at + first_block * BLOCK_BYTES;
+            let to = end.min(wanted.end);
+            if from < to {
+                stream.apply(1 + first_block as u32, &mut self.0[from..to]);
+            }
         } else {
             stream.apply(1, &mut self.0[message_at..end]);
             // An empty message has no bytes to zero: undefined in the references, and it can not
             // follow `make_fuzzable`.
             let zeros_at = end.saturating_sub(header.trailing_zeros()).max(message_at);
             self.0[zeros_at..end].fill(0);
-            tag = poly1305::tag(&tag_key, &self.0[DATA_AT..end], &lengths);
+            tag = poly1305::tag(&tag_key, &self.0[DATA_AT..end], &lengths(header));
         }
         self.0[TAG].copy_from_slice(&tag);
+    }
+
+    /// The end of a table item: only the first 1024 bytes are wanted.
+    pub(crate) fn crypt_item(&mut self) {
+        self.make_fuzzable();
+        self.crypt_for(0..ITEM_BYTES);
     }
 
     /// Takes in one table item (spec 03, 1.4).
@@ -73,6 +85,14 @@ impl State {
         self.0[ITEM].copy_from_slice(item);
         self.make_fuzzable();
         self.crypt();
+    }
+
+    /// As [`update`](State::update) when another one follows, which overwrites the bytes of the
+    /// item: they are left unspecified.
+    pub(crate) fn update_between(&mut self, item: &[u8; ITEM_BYTES]) {
+        self.0[ITEM].copy_from_slice(item);
+        self.make_fuzzable();
+        self.crypt_for(ITEM.end..STATE_BYTES);
     }
 
     /// As [`update`](State::update), with 32 bytes of announcement content behind the item: blocks
@@ -95,5 +115,74 @@ impl State {
     pub fn finish(&mut self) {
         let hash = compress32(&self.0);
         self.0[..32].copy_from_slice(&hash.0);
+    }
+}
+
+/// The 16 bytes that end the authenticated data.
+///
+/// Consensus: the zero counts are subtracted with wrap, and the trailing one in decryption too.
+fn lengths(header: Header) -> [u8; 16] {
+    let additional_len = 16 * header.additional_units() as u64;
+    let message_len = 16 * header.message_units() as u64;
+    zerocopy::transmute!([
+        additional_len.wrapping_sub(header.additional_zeros()).to_le_bytes(),
+        message_len.wrapping_sub(header.trailing_zeros() as u64).to_le_bytes(),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a shortcut leaves unspecified is zeroed before the comparison.
+    fn differing(full: &State, short: &State, unspecified: Range<usize>) -> bool {
+        let (mut full, mut short) = (full.clone(), short.clone());
+        full.0[unspecified.clone()].fill(0);
+        short.0[unspecified].fill(0);
+        full.0 != short.0
+    }
+
+    #[test]
+    fn shortcuts_leave_what_is_wanted_as_the_whole_operation_does() {
+        let item = [0x5a; ITEM_BYTES];
+        for nonce in 0..500 {
+            let mut full = State::ZERO;
+            full.init(&[7; 32], nonce);
+            expand(&[9; 32], nonce as u32, &mut full.0[12..]);
+            let mut between = full.clone();
+            let mut of_item = full.clone();
+            let mut whole_item = full.clone();
+
+            full.update(&item);
+            between.update_between(&item);
+            assert!(!differing(&full, &between, ITEM), "between, nonce {nonce}");
+
+            whole_item.make_fuzzable();
+            whole_item.crypt();
+            of_item.crypt_item();
+            assert!(!differing(&whole_item, &of_item, ITEM_BYTES..STATE_BYTES), "item {nonce}");
+        }
+    }
+
+    #[test]
+    fn a_refused_header_only_sets_the_failure_flag() {
+        for last in [0x02, 0x01, 0xff] {
+            let mut state = State([0x11; STATE_BYTES]);
+            state.0[15] = last;
+            let mut expected = state.clone();
+            expected.0[15] |= 1;
+            state.crypt();
+            assert_eq!(state.0, expected.0);
+        }
+    }
+
+    #[test]
+    fn an_empty_message_is_memory_safe() {
+        let mut state = State([0xff; STATE_BYTES]);
+        // No message, seven units of additional data, all zero counts, both directions.
+        for direction in [0xef_u8, 0xff] {
+            state.0[12..16].copy_from_slice(&[0xff, direction, 0, 0]);
+            state.crypt();
+        }
     }
 }

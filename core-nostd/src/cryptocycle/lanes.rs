@@ -30,14 +30,30 @@ pub fn init(states: &mut [State], seed: &[u8; 32], nonces: &[u64], backend: Back
     }
 }
 
-/// [`State::make_fuzzable`] and [`State::crypt`] of each state: the end of a table item.
+/// As [`init`] from a state that [`State::init`] made of the seed, for states that all get an
+/// [`update`] next: bytes 32 to 1055, which that overwrites, are left as they are (spec 03,
+/// 2.8.1, 1 and 2).
+///
+/// # Panics
+/// When the number of states and of nonces differ.
+pub fn init_from(states: &mut [State], start: &State, nonces: &[u64], backend: Backend) {
+    assert_eq!(states.len(), nonces.len(), "a nonce for each state");
+    match backend {
+        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
+            for (state, nonce) in states.iter_mut().zip(nonces) {
+                state.copy_around_item(start);
+                state.start_nonce(*nonce);
+            }
+        }
+    }
+}
+
+/// [`State::make_fuzzable`] and [`State::crypt`] of each state, as far as its first 1024 bytes go:
+/// the end of a table item. The rest of the state is unspecified afterwards.
 pub fn crypt_items(states: &mut [State], backend: Backend) {
     match backend {
         Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
-            for state in states {
-                state.make_fuzzable();
-                state.crypt();
-            }
+            states.iter_mut().for_each(State::crypt_item);
         }
     }
 }
@@ -52,6 +68,22 @@ pub fn update(states: &mut [State], items: &[&[u8; ITEM_BYTES]], backend: Backen
         Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
             for (state, item) in states.iter_mut().zip(items) {
                 state.update(item);
+            }
+        }
+    }
+}
+
+/// [`State::update`] of each state when another update follows: what that one overwrites, bytes 32
+/// to 1055, is unspecified in between (spec 03, 2.8.1, 3).
+///
+/// # Panics
+/// When the number of states and of items differ.
+pub fn update_between(states: &mut [State], items: &[&[u8; ITEM_BYTES]], backend: Backend) {
+    assert_eq!(states.len(), items.len(), "an item for each state");
+    match backend {
+        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
+            for (state, item) in states.iter_mut().zip(items) {
+                state.update_between(item);
             }
         }
     }

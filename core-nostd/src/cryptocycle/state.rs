@@ -6,13 +6,11 @@ use crate::bytes::{read_u32, read_u64};
 use crate::params::STATE_BYTES;
 
 /// Bytes of the ChaCha20 nonce.
-pub(super) const NONCE: core::ops::Range<usize> = 0..12;
+pub(super) const NONCE_BYTES: usize = 12;
 /// Offset of the header word.
 pub(super) const HEADER_AT: usize = 12;
 /// The tag that a cycle leaves; before it, the first half of the key.
 pub(super) const TAG: core::ops::Range<usize> = 16..32;
-/// Bytes of the key.
-pub(super) const KEY: core::ops::Range<usize> = 16..48;
 /// Offset of the additional data, and of the message behind it.
 pub(super) const DATA_AT: usize = 48;
 /// Where [`State::update`] puts the item.
@@ -44,6 +42,17 @@ impl State {
     #[must_use]
     pub fn first_half(&self) -> &[u8; 1024] {
         self.part::<0, 1024>()
+    }
+
+    /// The first 1024 bytes, to be written.
+    pub(crate) fn first_half_mut(&mut self) -> &mut [u8; 1024] {
+        self.0.first_chunk_mut().expect("a state is longer")
+    }
+
+    /// Copies what the next [`update`](State::update) does not overwrite.
+    pub(super) fn copy_around_item(&mut self, from: &State) {
+        self.0[..ITEM.start].copy_from_slice(&from.0[..ITEM.start]);
+        self.0[ITEM.end..].copy_from_slice(&from.0[ITEM.end..]);
     }
 
     /// The `LEN` bytes at `AT`.
