@@ -1,0 +1,443 @@
+//! The JSON-RPC client (spec 06, 1.1).
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use packetcrypt_core::bytes::Hash32;
+use packetcrypt_proto::fields::{self, MessageError};
+use packetcrypt_proto::template::BlockTemplate;
+use packetcrypt_proto::{ANNOUNCEMENT_BYTES, json};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::error::{NodeError, RpcError, first_paragraph};
+use crate::replies::{self, BlockHeaderReply, BlockReply, NodeInfo, ShareVerdict, SubmitVerdict};
+use crate::{Node, ShareToCheck};
+
+/// The `id` of our requests; the node only echoes it.
+const REQUEST_ID: &str = "packetcrypt";
+/// Most characters of a body that is no JSON that an error repeats.
+const BODY_CHARS_SHOWN: usize = 120;
+
+/// Where the nodes are and how they are treated.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RpcConfig {
+    /// `http://host[:port]` of one or more nodes of the same chain, best first. Another one is asked
+    /// when there is no connection to the one in use. Default `http://127.0.0.1:64765`.
+    pub urls: Vec<String>,
+    /// User of basic authentication. Default empty.
+    pub user: String,
+    /// Password of basic authentication; never shown. Default empty.
+    pub password: String,
+    /// Most calls in progress, of all roles that share this client. The node's own bound is 10 for
+    /// all its users. Default 4.
+    pub calls_max: usize,
+    /// Longest time for a connection, in milliseconds. Default 5000.
+    pub connect_ms_max: u64,
+    /// Longest time for a whole call, in milliseconds. Default 60000.
+    pub call_ms_max: u64,
+    /// Most bytes of a reply. Default 16 MiB.
+    pub reply_bytes_max: usize,
+}
+
+impl Default for RpcConfig {
+    fn default() -> Self {
+        Self {
+            urls: vec!["http://127.0.0.1:64765".to_owned()],
+            user: String::new(),
+            password: String::new(),
+            calls_max: 4,
+            connect_ms_max: 5_000,
+            call_ms_max: 60_000,
+            reply_bytes_max: 16 << 20,
+        }
+    }
+}
+
+impl fmt::Debug for RpcConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcConfig")
+            .field("urls", &self.urls.iter().map(|url| hidden(url)).collect::<Vec<_>>())
+            .field("user", &self.user)
+            .field("password", &"hidden")
+            .field("calls_max", &self.calls_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counters of a client. `calls` = succeeded + `refused` + `failed` + in progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RpcStats {
+    /// Calls begun.
+    pub calls: u64,
+    /// Calls that the node answered with an error of its own.
+    pub refused: u64,
+    /// Calls that failed otherwise.
+    pub failed: u64,
+    /// Times that another node was taken because there was no connection.
+    pub failovers: u64,
+}
+
+/// The client of one or more chain nodes.
+pub struct RpcNode {
+    http: reqwest::Client,
+    urls: Vec<Url>,
+    user: String,
+    password: String,
+    calls: Semaphore,
+    call_ms_max: u64,
+    reply_bytes_max: usize,
+    /// Index of the node in use.
+    current: AtomicUsize,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    calls: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    failovers: AtomicU64,
+}
+
+impl fmt::Debug for RpcNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<&str> = self.urls.iter().map(Url::as_str).collect();
+        f.debug_struct("RpcNode").field("urls", &urls).finish_non_exhaustive()
+    }
+}
+
+impl RpcNode {
+    /// A client. It connects with the first call.
+    ///
+    /// # Errors
+    /// [`NodeError::Config`] with the key that makes no sense.
+    pub fn new(config: &RpcConfig) -> Result<Self, NodeError> {
+        let refuse = |key, rule: String| NodeError::Config { key, rule };
+        if config.urls.is_empty() {
+            return Err(refuse("url", "at least one node is needed".to_owned()));
+        }
+        if config.calls_max == 0 || config.calls_max > Semaphore::MAX_PERMITS {
+            return Err(refuse("calls_max", format!("{} is not a number from 1", config.calls_max)));
+        }
+        let urls = config.urls.iter().map(|text| parse_url(text)).collect::<Result<Vec<_>, _>>()?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_millis(config.connect_ms_max))
+            .timeout(Duration::from_millis(config.call_ms_max))
+            // The node closes after each reply: a kept connection would only look like a failure.
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|e| refuse("url", e.to_string()))?;
+        Ok(Self {
+            http,
+            urls,
+            user: config.user.clone(),
+            password: config.password.clone(),
+            calls: Semaphore::new(config.calls_max),
+            call_ms_max: config.call_ms_max,
+            reply_bytes_max: config.reply_bytes_max,
+            current: AtomicUsize::new(0),
+            counters: Counters::default(),
+        })
+    }
+
+    /// A snapshot of the counters.
+    #[must_use]
+    pub fn stats(&self) -> RpcStats {
+        let Counters { calls, refused, failed, failovers } = &self.counters;
+        RpcStats {
+            calls: calls.load(Ordering::Relaxed),
+            refused: refused.load(Ordering::Relaxed),
+            failed: failed.load(Ordering::Relaxed),
+            failovers: failovers.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Calls any method.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn call(&self, method: &str, params: Value) -> Result<Value, NodeError> {
+        let request = json::to_line(&request(method, params, REQUEST_ID.into()));
+        let reply = self.counted(self.post(method, request)).await?;
+        self.count(result_of(method, reply))
+    }
+
+    /// Makes several calls in one request; the replies are in the order of the calls.
+    ///
+    /// # Errors
+    /// [`NodeError`] of the request as a whole. A call that fails has its own error in its place.
+    pub async fn call_batch(
+        &self,
+        calls: &[(&str, Value)],
+    ) -> Result<Vec<Result<Value, NodeError>>, NodeError> {
+        let numbered = (1..).zip(calls);
+        let requests: Vec<Value> = numbered
+            .map(|(id, (method, params))| request(method, params.clone(), Value::from(id)))
+            .collect();
+        let reply = self.counted(self.post("batch", json::to_line(&requests))).await?;
+        let Value::Array(replies) = reply else {
+            return self.count(Err(not_understood("batch", "not a list of replies")));
+        };
+        if replies.len() != calls.len() {
+            let cause = format!("{} replies to {} calls", replies.len(), calls.len());
+            return self.count(Err(not_understood("batch", cause)));
+        }
+        let pairs = calls.iter().zip(replies);
+        Ok(pairs.map(|((method, _), reply)| result_of(method, reply)).collect())
+    }
+
+    /// A call whose result is `read`.
+    async fn typed<T>(
+        &self,
+        method: &str,
+        params: Value,
+        read: impl FnOnce(&Value) -> Result<T, MessageError>,
+    ) -> Result<T, NodeError> {
+        let result = self.call(method, params).await?;
+        self.count(read(&result).map_err(|e| not_understood(method, e)))
+    }
+
+    async fn counted<T>(
+        &self,
+        call: impl Future<Output = Result<T, NodeError>>,
+    ) -> Result<T, NodeError> {
+        self.counters.calls.fetch_add(1, Ordering::Relaxed);
+        self.count(call.await)
+    }
+
+    /// Counts the outcome of a call that failed.
+    fn count<T>(&self, outcome: Result<T, NodeError>) -> Result<T, NodeError> {
+        match &outcome {
+            Ok(_) => {}
+            Err(NodeError::Rpc { .. }) => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.counters.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        outcome
+    }
+
+    /// Posts a request to the node in use, or to the next one when there is no connection: only
+    /// then is it certain that the call was not made.
+    async fn post(&self, method: &str, request: String) -> Result<Value, NodeError> {
+        let _permit = self.calls.acquire().await.expect("the semaphore is never closed");
+        let mut last = None;
+        for _ in &self.urls {
+            let index = self.current.load(Ordering::Relaxed);
+            match self.post_to(&self.urls[index], method, request.clone()).await {
+                Err(error @ NodeError::Unreachable { .. }) => {
+                    self.leave(index, &error);
+                    last = Some(error);
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(last.expect("there is at least one node"))
+    }
+
+    /// Makes the next node the one in use, unless another call did so already.
+    fn leave(&self, index: usize, error: &NodeError) {
+        let next = (index + 1) % self.urls.len();
+        let order = Ordering::Relaxed;
+        if next != index && self.current.compare_exchange(index, next, order, order).is_ok() {
+            self.counters.failovers.fetch_add(1, order);
+            let (from, to) = (self.urls[index].as_str(), self.urls[next].as_str());
+            tracing::warn!(%error, from, to, "no connection to the node, another one is taken");
+        }
+    }
+
+    async fn post_to(
+        &self,
+        url: &Url,
+        method: &str,
+        request: String,
+    ) -> Result<Value, NodeError> {
+        let failed = |error: reqwest::Error| self.transport_error(method, &error);
+        let mut response = self
+            .http
+            .post(url.clone())
+            .basic_auth(&self.user, Some(&self.password))
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(request)
+            .send()
+            .await
+            .map_err(failed)?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > self.reply_bytes_max {
+                let method = method.to_owned();
+                return Err(NodeError::TooLong { method, bytes_max: self.reply_bytes_max });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        reply_of(method, status, &body)
+    }
+
+    fn transport_error(&self, method: &str, error: &reqwest::Error) -> NodeError {
+        let method = method.to_owned();
+        if error.is_connect() {
+            return NodeError::Unreachable { method, cause: innermost(error) };
+        }
+        if error.is_timeout() {
+            return NodeError::Timeout { method, ms: self.call_ms_max };
+        }
+        // The connection stood and the request was sent: it ended before the reply did.
+        NodeError::ClosedWithoutReply { method }
+    }
+}
+
+/// The reply in a body.
+fn reply_of(method: &str, status: u16, body: &[u8]) -> Result<Value, NodeError> {
+    let method = method.to_owned();
+    match status {
+        401 => return Err(NodeError::Unauthorized { method }),
+        503 => return Err(NodeError::Busy { method }),
+        _ => {}
+    }
+    match serde_json::from_slice::<Value>(body) {
+        // Some versions send errors with another status than 200.
+        Ok(reply) if status == 200 || reply.get("error").is_some() => Ok(reply),
+        Err(e) if status == 200 => Err(not_understood(&method, e)),
+        _ => {
+            let text = String::from_utf8_lossy(body);
+            let text = first_paragraph(&text).chars().take(BODY_CHARS_SHOWN).collect();
+            Err(NodeError::Status { method, status, text })
+        }
+    }
+}
+
+/// The result in a reply.
+fn result_of(method: &str, mut reply: Value) -> Result<Value, NodeError> {
+    let Some(members) = reply.as_object_mut() else {
+        return Err(not_understood(method, "the reply is not an object"));
+    };
+    match members.get("error") {
+        None | Some(Value::Null) => {}
+        Some(error) => {
+            let text = error.get("message").or(Some(error)).and_then(Value::as_str);
+            let error = RpcError {
+                code: error.get("code").and_then(Value::as_i64),
+                message: first_paragraph(text.unwrap_or_default()),
+            };
+            return Err(NodeError::Rpc { method: method.to_owned(), error });
+        }
+    }
+    // `null` is a result of some methods; leaving it out is not.
+    members.swap_remove("result").ok_or_else(|| not_understood(method, "the reply has no result"))
+}
+
+fn request(method: &str, params: Value, id: Value) -> Value {
+    json!({"jsonrpc": "1.0", "id": id, "method": method, "params": params})
+}
+
+fn not_understood(method: &str, cause: impl fmt::Display) -> NodeError {
+    NodeError::NotUnderstood { method: method.to_owned(), cause: cause.to_string() }
+}
+
+fn parse_url(text: &str) -> Result<Url, NodeError> {
+    let refuse = |rule: String| NodeError::Config { key: "url", rule };
+    let url = Url::parse(text).map_err(|e| refuse(format!("{}: {e}", hidden(text))))?;
+    if url.scheme() != "http" || url.host_str().is_none() {
+        let rule = "want http://host[:port]; for a node with TLS put a proxy before it";
+        return Err(refuse(format!("{}: {rule}", hidden(text))));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("user and password have their own keys".to_owned()));
+    }
+    Ok(url)
+}
+
+/// An address without what may be user and password.
+fn hidden(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, rest)) => format!("(hidden)@{rest}"),
+        None => url.to_owned(),
+    }
+}
+
+/// The text of the cause that lies deepest; it names no address.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+impl Node for RpcNode {
+    async fn raw_block_template(&self) -> Result<BlockTemplate, NodeError> {
+        self.typed("getrawblocktemplate", json!([]), replies::template).await
+    }
+
+    async fn best_block_hash(&self) -> Result<Hash32, NodeError> {
+        self.typed("getbestblockhash", json!([]), replies::hash).await
+    }
+
+    async fn block_header(&self, hash: &Hash32) -> Result<BlockHeaderReply, NodeError> {
+        let params = json!([hash.display().to_string(), true]);
+        self.typed("getblockheader", params, BlockHeaderReply::from_json).await
+    }
+
+    async fn block(&self, hash: &Hash32) -> Result<BlockReply, NodeError> {
+        let params = json!([hash.display().to_string(), true]);
+        self.typed("getblock", params, BlockReply::from_json).await
+    }
+
+    async fn block_hash(&self, height: i32) -> Result<Hash32, NodeError> {
+        self.typed("getblockhash", json!([height]), replies::hash).await
+    }
+
+    async fn check_share(&self, share: &ShareToCheck) -> Result<ShareVerdict, NodeError> {
+        let params = replies::share_params(share);
+        self.typed("checkpcshare", params, |value| Ok(ShareVerdict::from_json(value))).await
+    }
+
+    async fn submit_block(&self, block: &[u8]) -> Result<SubmitVerdict, NodeError> {
+        let params = json!([hex::encode(block)]);
+        self.typed("submitblock", params, SubmitVerdict::from_json).await
+    }
+
+    async fn configure_mining_payouts(&self, weights: &[(String, f64)]) -> Result<(), NodeError> {
+        if let Some((address, weight)) =
+            weights.iter().find(|(_, weight)| !weight.is_finite() || *weight < 0.0)
+        {
+            let rule = format!("weight {weight} of {address} is not a number from 0");
+            return Err(NodeError::Config { key: "payouts", rule });
+        }
+        let map: serde_json::Map<String, Value> =
+            weights.iter().map(|(address, weight)| (address.clone(), json!(weight))).collect();
+        let nothing = |value: &Value| match value {
+            Value::Null => Ok(()),
+            other => Err(fields::invalid("result", "null", other)),
+        };
+        self.typed("configureminingpayouts", json!([map]), nothing).await
+    }
+
+    async fn mining_payouts(&self) -> Result<Vec<(String, f64)>, NodeError> {
+        self.typed("getminingpayouts", json!([]), replies::payouts).await
+    }
+
+    async fn info(&self) -> Result<NodeInfo, NodeError> {
+        self.typed("getinfo", json!([]), NodeInfo::from_json).await
+    }
+
+    async fn check_ann(
+        &self,
+        announcement: &[u8; ANNOUNCEMENT_BYTES],
+        proof_version: u32,
+        parent: Option<&Hash32>,
+    ) -> Result<Hash32, NodeError> {
+        let mut params = vec![json!(hex::encode(announcement)), json!(proof_version)];
+        params.extend(parent.map(|hash| json!(hash.display().to_string())));
+        self.typed("checkpcann", Value::Array(params), replies::work_hash).await
+    }
+}
