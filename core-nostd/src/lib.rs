@@ -7,8 +7,10 @@ extern crate std;
 
 pub mod announcement;
 pub mod backend;
+pub mod block;
 pub mod bytes;
 pub mod cryptocycle;
+pub mod difficulty;
 pub mod error;
 pub mod merkle;
 pub mod params;

@@ -62,6 +62,13 @@ pub const NO_PARENT_HEIGHT: u32 = 0xffff_fffc;
 /// (spec 03, 2.1).
 pub const ANN_WAIT_BLOCKS: u32 = 3;
 
+/// Greatest proof version of a block that is accepted, and the one that is made (spec 04, 8).
+pub const PROOF_VERSION_MAX: u64 = 2;
+/// First height of a block of proof version 2 (spec 04, 8).
+pub const PROOF_VERSION_2_HEIGHT_MIN: u32 = 113_949;
+/// Last height of a block of proof version 0 or 1 (spec 04, 8).
+pub const PROOF_VERSIONS_0_1_HEIGHT_MAX: u32 = 122_621;
+
 const _: () = assert!(HEADER_BYTES + SIBLINGS_BYTES + NODE_BYTES + ITEM4_PREFIX_BYTES == 1024);
 const _: () = assert!(ANNOUNCEMENT_BYTES == ITEM_BYTES);
 const _: () = assert!(1 << TREE_LEVELS == TABLE_ITEMS);
