@@ -21,9 +21,12 @@
 pub mod client;
 pub mod clock;
 pub mod control;
+pub mod engine;
+pub mod http1;
 pub mod hw;
 pub mod limits;
 pub mod metrics;
+pub mod pool_client;
 pub mod queue;
 pub mod shutdown;
 

@@ -29,6 +29,11 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
+    /// As [`cancelled`](Self::cancelled), for a future that must not borrow.
+    pub async fn cancelled_owned(self) {
+        self.token.cancelled_owned().await;
+    }
+
     /// A signal of a part: given with this one, or alone.
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token() }

@@ -1,0 +1,222 @@
+//! The runtimes of the data plane: one executor a core, each with its own listening socket.
+//!
+//! Programs of the data plane are generic over [`Engine`], because the best one differs: io_uring
+//! makes a core cheap and is often forbidden, epoll runs everywhere. The trait asks for no `Send`:
+//! a task never leaves its executor. Reading goes into the caller's memory, so that a body lands
+//! in its final place.
+//!
+//! An engine that hands the caller's memory to the kernel must make dropping the future safe by
+//! itself: either it waits for readiness and then reads (as epoll does), or the drop waits until
+//! the kernel let go of the memory.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::hw::CpuSet;
+
+mod epoll;
+
+pub use epoll::{Epoll, EpollListener, EpollStream};
+
+/// Connections that the kernel holds for an executor that has not accepted them yet.
+pub const BACKLOG_LEN: i32 = 1_024;
+/// Most executors that are started: above the cores of any machine of today.
+pub const EXECUTORS_MAX: usize = 1_024;
+
+/// A connection of an engine. It belongs to one executor.
+pub trait Stream: 'static {
+    /// The other side.
+    fn peer_addr(&self) -> SocketAddr;
+
+    /// Reads what is there into `buffer`, waiting for at least one byte; 0 is the peer's end.
+    fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
+
+    /// As [`read`](Self::read) into two places, the first one first: the rest of a chunk into its
+    /// final place and what follows it into the connection's buffer.
+    fn read_two(
+        &mut self,
+        first: &mut [u8],
+        second: &mut [u8],
+    ) -> impl Future<Output = io::Result<usize>>;
+
+    /// Writes all of `bytes`.
+    fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>>;
+
+    /// Writes a head and a body without joining them.
+    fn write_all_two(&mut self, head: &[u8], body: &[u8]) -> impl Future<Output = io::Result<()>>;
+
+    /// Says that nothing more will be written; reading goes on.
+    fn shutdown_write(&mut self) -> impl Future<Output = io::Result<()>>;
+}
+
+/// A listening socket of an engine.
+pub trait Listener: 'static {
+    /// What it accepts.
+    type Stream: Stream;
+
+    /// The next connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>>;
+}
+
+/// A thread-per-core runtime; a value is a handle to the executor it was given on.
+pub trait Engine: Clone + 'static {
+    /// Its connections.
+    type Stream: Stream;
+    /// Its listening sockets.
+    type Listener: Listener<Stream = Self::Stream>;
+
+    /// What a program says it runs on.
+    const NAME: &'static str;
+
+    /// Starts the executors and runs `body` on each; an executor ends with its body.
+    ///
+    /// # Errors
+    /// An executor can not be made; those already made are ended.
+    fn start<B, F>(placement: &Placement, body: B) -> Result<Executors, EngineError>
+    where
+        B: Fn(Self) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + 'static;
+
+    /// Which executor this is, from 0.
+    fn index(&self) -> usize;
+
+    /// Takes over a listening socket, one of [`bind`].
+    ///
+    /// # Errors
+    /// What the system says.
+    fn listen(&self, socket: TcpListener) -> io::Result<Self::Listener>;
+
+    /// Runs a task on this executor. It is dropped when the executor ends.
+    fn spawn_local(&self, task: impl Future<Output = ()> + 'static);
+
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// Runs `task` for at most `duration`; None when it took longer.
+    fn timeout<F: Future>(
+        &self,
+        duration: Duration,
+        task: F,
+    ) -> impl Future<Output = Option<F::Output>>;
+
+    /// Lets the other tasks of this executor run: between two batches of long work.
+    fn yield_now(&self) -> impl Future<Output = ()>;
+}
+
+/// How many executors, and where.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// Names of the threads begin with this.
+    pub name: String,
+    /// How many executors, at least one.
+    pub executors: usize,
+    /// The CPUs to pin them to, in turn; None leaves it to the system.
+    pub cpus: Option<CpuSet>,
+}
+
+/// An engine can not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The number of executors is out of range.
+    #[error("{0} executors asked for, 1 to {EXECUTORS_MAX} are possible")]
+    Count(usize),
+    /// The runtime of an executor can not be made.
+    #[error("executor {index} can not be made: {cause}")]
+    Executor {
+        /// Which.
+        index: usize,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// The running executors.
+#[derive(Debug)]
+pub struct Executors {
+    threads: Vec<JoinHandle<()>>,
+    /// Closed when the last executor has ended.
+    ended: tokio::sync::mpsc::Receiver<std::convert::Infallible>,
+}
+
+impl Executors {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Whether there is none; never so.
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// Returns when all have ended. An error is the number of those that panicked.
+    ///
+    /// # Errors
+    /// At least one executor panicked.
+    pub async fn join(mut self) -> Result<(), usize> {
+        // Nothing is ever sent: the end of the channel is the message.
+        let _ = self.ended.recv().await;
+        let panicked = self.threads.drain(..).filter_map(|thread| thread.join().err()).count();
+        if panicked == 0 { Ok(()) } else { Err(panicked) }
+    }
+}
+
+/// Opens one listening socket for each of `count` executors on the same address; port 0 is chosen
+/// once. The kernel spreads connections over them.
+///
+/// # Errors
+/// The address is taken, also by another process that would share it, or not ours.
+pub fn bind(addr: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    if addr.port() != 0 {
+        // With SO_REUSEPORT two programs would silently share the connections.
+        drop(listener(addr, false)?);
+    }
+    let share_port = cfg!(target_os = "linux");
+    let first = listener(addr, share_port)?;
+    let addr = first.local_addr()?;
+    let mut sockets = vec![first];
+    while sockets.len() < count.max(1) {
+        // Elsewhere SO_REUSEPORT does not spread connections: the executors share one socket.
+        let next = if share_port { listener(addr, true)? } else { sockets[0].try_clone()? };
+        sockets.push(next);
+    }
+    Ok(sockets)
+}
+
+fn listener(addr: SocketAddr, share_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a former process in TIME_WAIT must not keep the port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(share_port)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = share_port;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG_LEN)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn a_port_that_is_served_is_not_shared_by_accident() {
+        let sockets = bind(LOCAL, 3).unwrap();
+        let addr = sockets[0].local_addr().unwrap();
+        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == addr));
+        assert_eq!(bind(addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(sockets);
+        assert_eq!(bind(addr, 2).unwrap().len(), 2);
+    }
+}
