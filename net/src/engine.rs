@@ -29,7 +29,7 @@ pub const BACKLOG_LEN: i32 = 1_024;
 pub const EXECUTORS_MAX: usize = 1_024;
 
 /// A connection of an engine. It belongs to one executor.
-pub trait Stream: 'static {
+pub trait Stream: std::fmt::Debug + 'static {
     /// The other side.
     fn peer_addr(&self) -> SocketAddr;
 
@@ -64,7 +64,7 @@ pub trait Listener: 'static {
 }
 
 /// A thread-per-core runtime; a value is a handle to the executor it was given on.
-pub trait Engine: Clone + 'static {
+pub trait Engine: Clone + std::fmt::Debug + 'static {
     /// Its connections.
     type Stream: Stream;
     /// Its listening sockets.

@@ -111,7 +111,11 @@ impl PoolClient {
     ///
     /// # Errors
     /// The HTTP client can not be made. A pool that is not there is no error: it may come.
-    pub fn start(url: &str, options: PoolOptions, shutdown: &Shutdown) -> Result<Self, ClientError> {
+    pub fn start(
+        url: &str,
+        options: PoolOptions,
+        shutdown: &Shutdown,
+    ) -> Result<Self, ClientError> {
         let http = HttpClient::new(ClientOptions::default())?;
         let shutdown = shutdown.child();
         let shared = Arc::new(Shared::new(url.trim_end_matches('/')));

@@ -203,10 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_counted_and_zero_executors_refused() {
-        assert!(matches!(
-            Epoll::start(&placement(0), |_| async {}),
-            Err(EngineError::Count(0))
-        ));
+        assert!(matches!(Epoll::start(&placement(0), |_| async {}), Err(EngineError::Count(0))));
         let executors = Epoll::start(&placement(2), |engine| async move {
             assert_eq!(engine.index(), 0, "the second one panics on purpose");
         });

@@ -156,8 +156,19 @@ mod tests {
     #[test]
     fn sizes_that_are_none_are_refused() {
         for bad in [
-            "\r\n", "-1\r\n", "+1\r\n", "0x5\r\n", " 5\r\n", "g\r\n", "5\n", "5\rX", "5 5\r\n",
-            "11111111111111111\r\n", "00000000000000005\r\n", "5\x00\r\n", ";a\r\n",
+            "\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x5\r\n",
+            " 5\r\n",
+            "g\r\n",
+            "5\n",
+            "5\rX",
+            "5 5\r\n",
+            "11111111111111111\r\n",
+            "00000000000000005\r\n",
+            "5\x00\r\n",
+            ";a\r\n",
         ] {
             assert_eq!(decode(bad.as_bytes(), &[]), Err(BadChunk), "{bad:?}");
         }

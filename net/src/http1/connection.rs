@@ -142,14 +142,22 @@ impl<E: Engine> Connection<E> {
                 Some(_) => return NextHead::Over,
                 None => {
                     self.shared.count(|c| &c.heads_too_slow);
-                    return NextHead::Refused(Response::text(408, "head took too long").and_close());
+                    return NextHead::Refused(
+                        Response::text(408, "head took too long").and_close(),
+                    );
                 }
             }
         }
     }
 
     /// Writes an answer; false when the client does not take it.
-    async fn write(&mut self, response: &Response, keep: bool, is_head: bool, text: &mut String) -> bool {
+    async fn write(
+        &mut self,
+        response: &Response,
+        keep: bool,
+        is_head: bool,
+        text: &mut String,
+    ) -> bool {
         let body = response.encode(keep, is_head, text);
         let limit = Duration::from_millis(self.shared.limits.write_ms_max);
         let stream = &mut self.stream;

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn parts_of_a_head() {
-        let text = "GET /a/b?c=d HTTP/1.1\r\nHost: x\r\nX-Pc-SVER:  1 \r\nx-pc-sver: 2\r\nE:\r\n\r\nGET";
+        let text =
+            "GET /a/b?c=d HTTP/1.1\r\nHost: x\r\nX-Pc-SVER:  1 \r\nx-pc-sver: 2\r\nE:\r\n\r\nGET";
         let (head, len) = parse(text).unwrap().unwrap();
         assert_eq!(len, text.len() - 3);
         assert_eq!((head.method(), head.target()), ("GET", "/a/b?c=d"));
@@ -281,9 +282,13 @@ mod tests {
         assert_eq!(many.response().status(), 431);
         let expect = parse("GET / HTTP/1.1\r\nexpect: 200-ok\r\n\r\n").unwrap_err();
         assert_eq!(expect.response().status(), 417);
-        for bad in ["GET\r\n\r\n", "GET / HTTP/2.0\r\n\r\n", "G\x00T / HTTP/1.1\r\n\r\n",
-            "GET / HTTP/1.1\r\n a: folded\r\n\r\n", "GET / HTTP/1.1\r\na : b\r\n\r\n"]
-        {
+        for bad in [
+            "GET\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "G\x00T / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\n a: folded\r\n\r\n",
+            "GET / HTTP/1.1\r\na : b\r\n\r\n",
+        ] {
             assert_eq!(parse(bad).unwrap_err().response().status(), 400, "{bad:?}");
         }
         let continues = parse("PUT / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n");

@@ -36,11 +36,7 @@ impl Response {
     }
 
     /// With one more field. Line ends in the value would end the field, so they become blanks.
-    pub fn with_field(
-        mut self,
-        name: &'static str,
-        value: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn with_field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let mut value = value.into();
         if value.contains(['\r', '\n', '\0']) {
             value = Cow::Owned(value.replace(['\r', '\n', '\0'], " "));
