@@ -307,9 +307,8 @@ fn traces() {
             let mut trace = Trace::default();
             let mut emitted = [0; INSNS_MAX];
             let mut variables = [0; VARIABLES_MAX];
-            let len =
-                Generator::generate_watched(&seed, &mut emitted, &mut variables, &mut trace)
-                    .unwrap();
+            let len = Generator::generate_watched(&seed, &mut emitted, &mut variables, &mut trace)
+                .unwrap();
             assert_eq!(emitted[..len], words(text(&case["words"]))[..]);
             let draws: Vec<u64> = list(&case["draws_before_emit"]).iter().map(number).collect();
             assert_eq!(trace.draws, draws);

@@ -269,3 +269,141 @@ impl Prepared<'_> {
         announcement
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+    use std::cell::Cell;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::announcement::{CheckScratch, check, check_v0};
+    use crate::error::AnnError;
+    use crate::randhash::Interpreter;
+
+    const REQUEST: Request = Request {
+        version: 1,
+        work_bits: CompactTarget(0x200f_ffff),
+        parent_block_height: 200_000,
+        parent_block_hash: Hash32([0x42; 32]),
+        content_type: 1,
+        content_length: 2,
+        content_hash: [3; 32],
+        signing_key: [4; 32],
+    };
+
+    struct Memory {
+        items: Vec<[u8; ITEM_BYTES]>,
+        nodes: Vec<[u8; NODE_BYTES]>,
+    }
+
+    impl Memory {
+        fn new() -> Memory {
+            // Its content must not matter.
+            Memory {
+                items: vec![[0xee; ITEM_BYTES]; TABLE_ITEMS],
+                nodes: vec![[0xee; NODE_BYTES]; TREE_NODES],
+            }
+        }
+
+        fn table(&mut self) -> Table<'_> {
+            Table::new(&mut self.items, &mut self.nodes).unwrap()
+        }
+    }
+
+    #[test]
+    fn what_is_mined_is_good() {
+        let mut memory = Memory::new();
+        let mut table = memory.table();
+        let mut exec = Interpreter::new();
+        let prepared =
+            prepare(&REQUEST, 77, &mut table, &mut exec, Backend::best(), &|| false).unwrap();
+        let max = prepared.soft_nonce_max();
+        assert_eq!(Some(max), soft_nonce_max(REQUEST.work_bits));
+
+        let mut scratch = Box::new(CheckScratch::new());
+        let mut found = Vec::new();
+        prepared.search(0..u32::MAX, &mut |ann| found.push(*ann));
+        // 2^bits nonces, of which one in 16 to 32 does.
+        let expected = (max as usize + 1) / 16;
+        assert!((expected * 3 / 4..expected * 5 / 4).contains(&found.len()), "{}", found.len());
+        for ann in &found {
+            let work_hash = check(ann, &REQUEST.parent_block_hash, &mut scratch).unwrap();
+            assert!(REQUEST.work_bits.is_met_by(&work_hash));
+            assert_eq!(ann.hard_nonce(), 77);
+            assert_eq!(ann.parent_block_height(), REQUEST.parent_block_height);
+            assert_eq!((ann.content_type(), ann.content_length()), (1, 2));
+            assert_eq!((ann.content_hash(), ann.signing_key()), (&[3; 32], &[4; 32]));
+            assert!(ann.is_signed());
+            let wrong = check(ann, &Hash32([0x43; 32]), &mut scratch);
+            assert_eq!(wrong, Err(AnnError::InvalItem4));
+        }
+
+        // Any division of the range finds the same.
+        let mut parts = Vec::new();
+        for from in (0..=max).step_by(501) {
+            prepared.search(from..from + 501, &mut |ann| parts.push(*ann));
+        }
+        assert!(parts == found);
+        prepared.search(max + 1..u32::MAX, &mut |_| panic!("above the largest soft nonce"));
+    }
+
+    /// No vector has this: version-1 data under a version byte of 0 passes every step but the
+    /// explicit one (spec 03, 2.9).
+    #[test]
+    fn version_0_made_by_the_rules_of_version_1_is_refused() {
+        let mut memory = Memory::new();
+        let mut table = memory.table();
+        let mut exec = Interpreter::new();
+        let request = Request { version: 0, ..REQUEST };
+        let result = prepare(&request, 0, &mut table, &mut exec, Backend::Soft, &|| false);
+        assert_eq!(result.err(), Some(PrepareError::Version0));
+
+        let prepared =
+            prepare_version_1(&request, 0, &mut table, &mut exec, Backend::Soft, &|| false)
+                .unwrap();
+        let mut scratch = Box::new(CheckScratch::new());
+        let mut count = 0;
+        prepared.search(0..2000, &mut |ann| {
+            let parent = &request.parent_block_hash;
+            assert_eq!(check(ann, parent, &mut scratch), Err(AnnError::Inval));
+            assert!(check_v0(ann, parent, &mut scratch).is_err());
+            count += 1;
+        });
+        assert!(count > 0);
+    }
+
+    #[test]
+    fn preparing_stops_and_fails_as_it_says() {
+        let mut memory = Memory::new();
+        let mut table = memory.table();
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 3
+        };
+        let mut exec = Interpreter::new();
+        let result = prepare(&REQUEST, 0, &mut table, &mut exec, Backend::Soft, &stop);
+        assert_eq!((result.err(), asked.get()), (Some(PrepareError::Stopped), 3));
+
+        let mut exec = Interpreter::with_limit(10);
+        let result = prepare(&REQUEST, 0, &mut table, &mut exec, Backend::Soft, &|| false);
+        assert_eq!(result.err(), Some(PrepareError::BadProgramExec));
+        assert!(PrepareError::BadProgramExec.is_of_hard_nonce());
+
+        let work_bits = CompactTarget(0x2100_ffff);
+        let request = Request { work_bits, ..REQUEST };
+        let result = prepare(&request, 0, &mut table, &mut exec, Backend::Soft, &|| false);
+        assert_eq!(result.err(), Some(PrepareError::BadWorkBits(work_bits)));
+    }
+
+    #[test]
+    fn memory_of_another_size_is_refused() {
+        let mut memory = Memory::new();
+        memory.items.pop();
+        let result = Table::new(&mut memory.items, &mut memory.nodes);
+        let wanted = TableError { items: TABLE_ITEMS - 1, nodes: TREE_NODES };
+        assert_eq!(result.err(), Some(wanted));
+    }
+}
