@@ -26,6 +26,7 @@ pub mod http1;
 pub mod hw;
 pub mod limits;
 pub mod metrics;
+pub mod paylog;
 pub mod pool_client;
 pub mod queue;
 pub mod shutdown;

@@ -1,0 +1,283 @@
+//! The durable log of payment events, and its upload to the paymaker (spec 05, 11).
+//!
+//! An event is acknowledged to a miner only when it is on the disk. One thread writes: it takes
+//! whatever lines wait, writes them, makes them durable with one `fdatasync`, and only then
+//! answers all of them, so many posts share the price of one commit.
+//!
+//! Files are `paylog_<n>.ndjson`, one event a line. The writer owns the newest; all others are
+//! closed, and the uploader may have them. A file is deleted only when the paymaker answered with
+//! its id. A line without an end was never acknowledged and is cut off before a file is used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{Notify, oneshot};
+
+use crate::limits;
+
+mod files;
+mod upload;
+mod writer;
+
+pub use upload::{PaymakerPassword, Uploader, UploaderOptions};
+
+/// How a pay log is kept.
+#[derive(Clone, Debug)]
+pub struct PayLogOptions {
+    /// The directory; made when it is not there. One pay log has it for itself.
+    pub dir: PathBuf,
+    /// A file that is not empty is closed after this time, ms.
+    pub rotate_ms: u64,
+    /// A file is closed at this length, bytes.
+    pub file_bytes_max: u64,
+    /// Lines that may wait for a commit; more are refused.
+    pub queue_len_max: usize,
+}
+
+impl PayLogOptions {
+    /// The usual values in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            rotate_ms: limits::PAYLOG_ROTATE_MS,
+            file_bytes_max: limits::PAYLOG_FILE_BYTES_MAX,
+            queue_len_max: limits::PAYLOG_QUEUE_LEN_MAX,
+        }
+    }
+}
+
+/// A pay log can not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("pay log {path}: {cause}")]
+pub struct OpenError {
+    /// The directory or file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub cause: io::Error,
+}
+
+/// A line is not in the log: the event must not be acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The line is too long.
+    #[error("event of {bytes} bytes is longer than {bytes_max}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// The line has a line end in it, or nothing at all.
+    #[error("an event is one line that is not empty")]
+    NotOneLine,
+    /// Too many lines wait for the disk.
+    #[error("pay log is overloaded: {queue_len_max} lines wait")]
+    Overloaded {
+        /// The bound.
+        queue_len_max: usize,
+    },
+    /// It could not be written: disk full, for instance.
+    #[error("pay log can not be written: {0}")]
+    Disk(String),
+    /// The log was closed.
+    #[error("pay log is closed")]
+    Closed,
+}
+
+/// What a pay log counted: `appended` lines are in files, `refused` and `failed` ones are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PayLogStats {
+    /// Lines that are durable.
+    pub appended: u64,
+    /// Lines refused because the queue was full or the line was none.
+    pub refused: u64,
+    /// Lines that the disk did not take.
+    pub failed: u64,
+    /// Commits (each is one `fdatasync`).
+    pub commits: u64,
+    /// Files that were begun.
+    pub files_begun: u64,
+    /// Files uploaded and deleted.
+    pub files_uploaded: u64,
+    /// Uploads that failed and will be tried again.
+    pub uploads_failed: u64,
+    /// Bytes of torn lines that were cut off.
+    pub torn_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    appended: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    commits: AtomicU64,
+    files_begun: AtomicU64,
+    files_uploaded: AtomicU64,
+    uploads_failed: AtomicU64,
+    torn_bytes: AtomicU64,
+}
+
+/// A line on its way to the disk.
+struct Entry {
+    line: Vec<u8>,
+    done: oneshot::Sender<Result<(), AppendError>>,
+}
+
+/// What the handles, the writer and the uploader share.
+#[derive(Debug)]
+struct Shared {
+    options: PayLogOptions,
+    counters: Counters,
+    /// The number of the file that belongs to the writer.
+    current: AtomicU64,
+    /// A file was closed.
+    closed_file: Notify,
+    /// The next commit closes the file.
+    rotate_now: AtomicBool,
+}
+
+/// A pay log. Clones write to the same one; when the last is dropped, the writer ends.
+#[derive(Clone, Debug)]
+pub struct PayLog {
+    shared: Arc<Shared>,
+    queue: SyncSender<Entry>,
+    thread: Arc<WriterThread>,
+}
+
+#[derive(Debug)]
+struct WriterThread(Option<JoinHandle<()>>);
+
+impl PayLog {
+    /// Opens the log: cuts what was torn, begins a new file, starts the writer.
+    ///
+    /// # Errors
+    /// The directory can not be read or written.
+    pub fn open(options: PayLogOptions) -> Result<Self, OpenError> {
+        let failed = |cause| OpenError { path: options.dir.clone(), cause };
+        std::fs::create_dir_all(&options.dir).map_err(failed)?;
+        let old = files::repair_all(&options.dir).map_err(failed)?;
+        let next = old.newest.map_or(0, |n| n.saturating_add(1));
+        let shared = Arc::new(Shared {
+            options: options.clone(),
+            counters: Counters::default(),
+            current: AtomicU64::new(next),
+            closed_file: Notify::new(),
+            rotate_now: AtomicBool::new(false),
+        });
+        shared.counters.torn_bytes.store(old.torn_bytes, Ordering::Relaxed);
+        let (queue, entries) = sync_channel(options.queue_len_max.max(1));
+        let writer = writer::Writer::create(shared.clone(), entries).map_err(failed)?;
+        let thread = std::thread::Builder::new()
+            .name("paylog".to_owned())
+            .spawn(move || writer.run())
+            .map_err(failed)?;
+        Ok(Self { shared, queue, thread: Arc::new(WriterThread(Some(thread))) })
+    }
+
+    /// Appends one event (without line end) and returns when it is durable.
+    ///
+    /// # Errors
+    /// [`AppendError`]: the event is not in the log and must not be acknowledged.
+    pub async fn append(&self, line: impl Into<Vec<u8>>) -> Result<(), AppendError> {
+        match self.enqueue(line.into())?.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(AppendError::Closed),
+        }
+    }
+
+    /// As [`append`](Self::append) for a thread outside of any runtime.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_blocking(&self, line: impl Into<Vec<u8>>) -> Result<(), AppendError> {
+        match self.enqueue(line.into())?.blocking_recv() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(AppendError::Closed),
+        }
+    }
+
+    /// Closes the current file soon (if it is not empty), so that it can be uploaded.
+    pub fn rotate_soon(&self) {
+        self.shared.rotate_now.store(true, Ordering::Relaxed);
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.options.dir
+    }
+
+    /// Closed files that wait for their upload.
+    pub fn files_waiting(&self) -> usize {
+        let current = self.shared.current.load(Ordering::Acquire);
+        let listed = files::list(&self.shared.options.dir).unwrap_or_default();
+        listed.iter().filter(|number| **number < current).count()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> PayLogStats {
+        let counters = &self.shared.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PayLogStats {
+            appended: count(&counters.appended),
+            refused: count(&counters.refused),
+            failed: count(&counters.failed),
+            commits: count(&counters.commits),
+            files_begun: count(&counters.files_begun),
+            files_uploaded: count(&counters.files_uploaded),
+            uploads_failed: count(&counters.uploads_failed),
+            torn_bytes: count(&counters.torn_bytes),
+        }
+    }
+
+    fn enqueue(
+        &self,
+        mut line: Vec<u8>,
+    ) -> Result<oneshot::Receiver<Result<(), AppendError>>, AppendError> {
+        let refuse = |error| {
+            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+            Err(error)
+        };
+        let bytes_max = limits::PAYLOG_LINE_BYTES_MAX;
+        if line.len() >= bytes_max {
+            return refuse(AppendError::TooLong { bytes: line.len(), bytes_max });
+        }
+        if line.is_empty() || line.contains(&b'\n') {
+            return refuse(AppendError::NotOneLine);
+        }
+        line.push(b'\n');
+        let (done, outcome) = oneshot::channel();
+        match self.queue.try_send(Entry { line, done }) {
+            Ok(()) => Ok(outcome),
+            Err(TrySendError::Full(_)) => {
+                let queue_len_max = self.shared.options.queue_len_max;
+                refuse(AppendError::Overloaded { queue_len_max })
+            }
+            Err(TrySendError::Disconnected(_)) => refuse(AppendError::Closed),
+        }
+    }
+}
+
+impl Drop for PayLog {
+    fn drop(&mut self) {
+        // The last handle waits for the writer, so that the directory can be opened again. The
+        // writer ends when the queue has no sender, hence the exchange for a fresh one.
+        if let Some(thread) = Arc::get_mut(&mut self.thread).and_then(|thread| thread.0.take()) {
+            let (unused, _) = sync_channel(1);
+            drop(std::mem::replace(&mut self.queue, unused));
+            // A panic of the writer was seen by every appender as `Closed`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How often the writer looks at the time while nothing is appended.
+const WRITER_TICK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! The files of a pay log: names, order, and what a crash left in them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// The path of file `n`.
+pub(super) fn path(dir: &Path, n: u64) -> PathBuf {
+    dir.join(format!("paylog_{n}.ndjson"))
+}
+
+/// The numbers of all files, ascending. Other names are not ours and stay.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| {
+            let digits = name.strip_prefix("paylog_")?.strip_suffix(".ndjson")?;
+            let is_plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            is_plain.then(|| digits.parse::<u64>().ok()).flatten()
+        });
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// What was found at the start.
+pub(super) struct Old {
+    pub(super) newest: Option<u64>,
+    pub(super) torn_bytes: u64,
+}
+
+/// Cuts the torn end of every file, and deletes those that are empty then.
+pub(super) fn repair_all(dir: &Path) -> io::Result<Old> {
+    let numbers = list(dir)?;
+    let mut old = Old { newest: numbers.last().copied(), torn_bytes: 0 };
+    for number in numbers {
+        let path = path(dir, number);
+        let (kept, torn) = repair(&path)?;
+        old.torn_bytes += torn;
+        if torn > 0 {
+            tracing::warn!("{}: {torn} bytes of an unfinished line cut off", path.display());
+        }
+        if kept == 0 {
+            fs::remove_file(&path)?;
+        }
+    }
+    sync_dir(dir)?;
+    Ok(old)
+}
+
+/// Cuts what stands behind the last line end. Returns how much stays and how much went.
+fn repair(path: &Path) -> io::Result<(u64, u64)> {
+    const STEP_BYTES: u64 = 64 << 10;
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let len = file.metadata()?.len();
+    let mut searched_from = len;
+    let mut kept = 0;
+    let mut step = Vec::new();
+    while searched_from > 0 {
+        let start = searched_from.saturating_sub(STEP_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        step.clear();
+        (&mut file).take(searched_from - start).read_to_end(&mut step)?;
+        if let Some(at) = step.iter().rposition(|&b| b == b'\n') {
+            kept = start + at as u64 + 1;
+            break;
+        }
+        searched_from = start;
+    }
+    if kept < len {
+        file.set_len(kept)?;
+        file.sync_all()?;
+    }
+    Ok((kept, len - kept))
+}
+
+/// Makes names in a directory durable: without it a new file can be gone after a power cut,
+/// whatever was synced into it.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torn_ends_are_cut_and_only_our_names_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |n, bytes: &[u8]| fs::write(path(dir.path(), n), bytes).unwrap();
+        write(3, b"{\"a\":1}\n{\"b\"");
+        write(10, b"torn");
+        write(7, b"{}\n");
+        write(8, &[b"x".repeat(200_000), b"\n".to_vec(), vec![0; 150_000]].concat());
+        for other in ["paylog_.ndjson", "paylog_x.ndjson", "paylog_1.ndjson~", "paylog_+1.ndjson"] {
+            fs::write(dir.path().join(other), "x").unwrap();
+        }
+        assert_eq!(list(dir.path()).unwrap(), [3, 7, 8, 10]);
+        let old = repair_all(dir.path()).unwrap();
+        assert_eq!((old.newest, old.torn_bytes), (Some(10), 4 + 4 + 150_000));
+        assert_eq!(list(dir.path()).unwrap(), [3, 7, 8]);
+        assert_eq!(fs::read(path(dir.path(), 3)).unwrap(), b"{\"a\":1}\n");
+        assert_eq!(fs::metadata(path(dir.path(), 8)).unwrap().len(), 200_001);
+        assert!(dir.path().join("paylog_x.ndjson").exists());
+    }
+}

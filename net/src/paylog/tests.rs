@@ -1,0 +1,167 @@
+use super::*;
+use crate::Shutdown;
+use crate::control::{ControlLimits, ControlServer, serve};
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use packetcrypt_proto::ids;
+use std::sync::Mutex;
+use tokio::sync::watch;
+
+type Posts = Arc<Mutex<Vec<Bytes>>>;
+
+fn options(dir: &Path) -> PayLogOptions {
+    PayLogOptions { rotate_ms: 50, ..PayLogOptions::new(dir) }
+}
+
+/// A paymaker that answers by `answer` (how many posts came before, the body) and keeps what it
+/// confirmed.
+async fn paymaker(
+    answer: impl Fn(usize, &Bytes) -> (StatusCode, String) + Clone + Send + Sync + 'static,
+    shutdown: &Shutdown,
+) -> (ControlServer, Posts, String) {
+    let posts = Posts::default();
+    let kept = posts.clone();
+    let count = Arc::new(AtomicU64::new(0));
+    let events = move |headers: HeaderMap, body: Bytes| {
+        assert_eq!(headers["authorization"], "Basic eDpzZWNyZXQ=");
+        let before = usize::try_from(count.fetch_add(1, Ordering::SeqCst)).unwrap();
+        let (status, text) = answer(before, &body);
+        if status == StatusCode::OK && text == confirmed(&body) {
+            kept.lock().unwrap().push(body);
+        }
+        async move { (status, text) }
+    };
+    let router = Router::new().route("/pool/events", post(events));
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = serve(any, router, ControlLimits::default(), shutdown.clone()).await.unwrap();
+    let url = format!("http://{}/pool/", server.local_addr());
+    (server, posts, url)
+}
+
+fn confirmed(body: &Bytes) -> String {
+    format!("{{\"result\":{{\"eventId\":\"{}\"}},\"warn\":[],\"error\":[]}}", ids::file_id(body))
+}
+
+fn uploader(log: &PayLog, url: watch::Receiver<Option<String>>, shutdown: &Shutdown) -> Uploader {
+    let password = PaymakerPassword::new("secret");
+    assert!(!format!("{password:?}").contains("secret"));
+    let options = UploaderOptions { retry_ms: (20, 40), ..UploaderOptions::new(url, password) };
+    Uploader::start(log, options, shutdown.clone()).unwrap()
+}
+
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if what() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("did not come true in 10 s");
+}
+
+fn lines(posts: &Posts) -> Vec<String> {
+    let all = posts.lock().unwrap().concat();
+    String::from_utf8(all).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_line_arrives_once_whatever_the_paymaker_does_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let answer = |before: usize, body: &Bytes| match before {
+        0 => (StatusCode::BAD_REQUEST, r#"{"result":"","error":["no"],"warn":[]}"#.to_owned()),
+        1 => (StatusCode::OK, r#"{"result":{"eventId":"00"},"warn":[],"error":[]}"#.to_owned()),
+        2 => (StatusCode::OK, "nonsense".to_owned()),
+        3 => (StatusCode::OK, r#"{"result":"","error":["no"],"warn":[]}"#.to_owned()),
+        _ => (StatusCode::OK, confirmed(body)),
+    };
+    let (server, posts, url) = paymaker(answer, &shutdown).await;
+    let log = PayLog::open(options(dir.path())).unwrap();
+    // At first the address is not known, then nobody is there.
+    let (address, watched) = watch::channel(None);
+    let uploader = uploader(&log, watched, &shutdown);
+    let appends = (0..300).map(|i| {
+        let log = log.clone();
+        tokio::spawn(async move { log.append(format!("{{\"n\":{i}}}")).await })
+    });
+    for append in appends.collect::<Vec<_>>() {
+        append.await.unwrap().unwrap();
+    }
+    let stats = log.stats();
+    assert_eq!(stats.appended, 300);
+    assert!(stats.commits < 300, "no group commit: {} commits", stats.commits);
+    address.send_replace(Some("http://127.0.0.1:9".to_owned()));
+    until(|| log.stats().uploads_failed > 0).await;
+    address.send_replace(Some(url));
+    until(|| log.stats().uploads_failed >= 5 && log.files_waiting() == 0).await;
+    let mut seen = lines(&posts);
+    seen.sort_by_key(|line| (line.len(), line.clone()));
+    assert_eq!(seen, (0..300).map(|i| format!("{{\"n\":{i}}}")).collect::<Vec<_>>());
+    shutdown.trigger();
+    uploader.join().await;
+    server.join().await;
+}
+
+#[tokio::test]
+async fn a_restart_cuts_the_torn_line_and_uploads_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PayLog::open(options(dir.path())).unwrap();
+    log.append("{\"time\":1}").await.unwrap();
+    drop(log);
+    let path = files::path(dir.path(), 0);
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(whole, b"{\"time\":1}\n");
+    // As kill -9 leaves it: a line that was being written.
+    std::fs::write(&path, [&whole[..], b"{\"time\":2,\"pay"].concat()).unwrap();
+    let shutdown = Shutdown::new();
+    let (_server, posts, url) =
+        paymaker(|_, body| (StatusCode::OK, confirmed(body)), &shutdown).await;
+    let log = PayLog::open(options(dir.path())).unwrap();
+    assert_eq!(log.stats().torn_bytes, 14);
+    log.append("{\"time\":3}").await.unwrap();
+    assert!(files::path(dir.path(), 1).exists());
+    let uploader = uploader(&log, watch::channel(Some(url)).1, &shutdown);
+    log.rotate_soon();
+    until(|| log.stats().files_uploaded == 2).await;
+    assert_eq!(lines(&posts), ["{\"time\":1}", "{\"time\":3}"]);
+    shutdown.trigger();
+    uploader.join().await;
+    drop(log);
+    assert_eq!(files::list(dir.path()).unwrap(), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn what_is_no_line_is_refused_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PayLog::open(options(dir.path())).unwrap();
+    assert_eq!(log.append("").await, Err(AppendError::NotOneLine));
+    assert_eq!(log.append("a\nb").await, Err(AppendError::NotOneLine));
+    let long = "x".repeat(limits::PAYLOG_LINE_BYTES_MAX);
+    assert!(matches!(log.append(long).await, Err(AppendError::TooLong { .. })));
+    let other = log.clone();
+    std::thread::spawn(move || other.append_blocking("{}")).join().unwrap().unwrap();
+    assert_eq!((log.stats().refused, log.stats().appended), (3, 1));
+    assert_eq!(std::fs::read(files::path(log.dir(), 0)).unwrap(), b"{}\n");
+}
+
+#[tokio::test]
+async fn long_files_are_closed_before_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = PayLogOptions { file_bytes_max: 100, ..PayLogOptions::new(dir.path()) };
+    let log = PayLog::open(options).unwrap();
+    for i in 0..30 {
+        log.append(format!("{{\"number\":{i:05}}}")).await.unwrap();
+    }
+    let listed = files::list(dir.path()).unwrap();
+    assert!(listed.len() >= 5, "{listed:?}");
+    let lengths = listed.iter().map(|n| std::fs::metadata(files::path(dir.path(), *n)).unwrap());
+    assert!(lengths.map(|m| m.len()).all(|len| len < 200));
+}
+
+#[test]
+fn a_directory_that_can_not_be_is_named() {
+    let error = PayLog::open(PayLogOptions::new("/dev/null/paylog")).unwrap_err();
+    assert!(error.to_string().contains("/dev/null/paylog"), "{error}");
+}

@@ -1,0 +1,245 @@
+//! Closed files go to the paymaker, and are deleted when it confirms them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use packetcrypt_proto::ids;
+use packetcrypt_proto::reply::Reply;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{PayLog, Shared, files};
+use crate::client::{ClientError, ClientOptions, HttpClient, Request};
+use crate::{Shutdown, limits};
+
+/// The user name that every paymaker expects (spec 05, 11).
+const USER: &str = "x";
+/// How often the directory is looked at when no file was closed meanwhile.
+const LOOK_MS: u64 = 1_000;
+
+/// The password shared with the paymaker. It is never printed.
+#[derive(Clone)]
+pub struct PaymakerPassword(String);
+
+impl PaymakerPassword {
+    /// This password.
+    pub fn new(password: impl Into<String>) -> Self {
+        Self(password.into())
+    }
+}
+
+impl fmt::Debug for PaymakerPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PaymakerPassword(..)")
+    }
+}
+
+/// Where and how files are uploaded.
+#[derive(Clone, Debug)]
+pub struct UploaderOptions {
+    /// The paymaker's base address (`paymakerUrl` of the configuration), None or empty while it is
+    /// not known. It may change at any time.
+    pub paymaker_url: watch::Receiver<Option<String>>,
+    /// The password.
+    pub password: PaymakerPassword,
+    /// First and longest pause after a failure, ms.
+    pub retry_ms: (u64, u64),
+}
+
+impl UploaderOptions {
+    /// With the usual pauses.
+    pub fn new(paymaker_url: watch::Receiver<Option<String>>, password: PaymakerPassword) -> Self {
+        Self { paymaker_url, password, retry_ms: limits::PAYLOG_RETRY_MS }
+    }
+}
+
+/// A running uploader.
+#[derive(Debug)]
+pub struct Uploader {
+    task: JoinHandle<()>,
+}
+
+/// Why a file is still there.
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    #[error("paymaker refused it with status {status}: {text}")]
+    Refused { status: u16, text: String },
+    #[error("paymaker confirmed {confirmed:?} instead of {expected:?}")]
+    WrongId { confirmed: String, expected: String },
+    #[error("paymaker's reply is not understood: {0}")]
+    Reply(String),
+}
+
+#[derive(Deserialize)]
+struct Confirmed {
+    #[serde(rename = "eventId")]
+    event_id: String,
+}
+
+struct Retry {
+    not_before: Instant,
+    pause_ms: u64,
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    http: HttpClient,
+    options: UploaderOptions,
+    shutdown: Shutdown,
+    retries: HashMap<u64, Retry>,
+}
+
+impl Uploader {
+    /// Begins to upload the closed files of `log`. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The HTTP client can not be made.
+    pub fn start(
+        log: &PayLog,
+        options: UploaderOptions,
+        shutdown: Shutdown,
+    ) -> Result<Self, ClientError> {
+        let limits = ClientOptions {
+            request_ms_max: limits::PAYLOG_UPLOAD_MS_MAX,
+            reply_bytes_max: limits::REPLY_BYTES_MAX,
+            ..Default::default()
+        };
+        let task = Task {
+            shared: log.shared.clone(),
+            http: HttpClient::new(limits)?,
+            options,
+            shutdown,
+            retries: HashMap::new(),
+        };
+        Ok(Self { task: tokio::spawn(task.run()) })
+    }
+
+    /// Returns when the uploader has ended, after the signal.
+    pub async fn join(self) {
+        let _ = self.task.await;
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            // Cutting an upload is safe: the file stays, and the paymaker knows it by its id.
+            () = shutdown.cancelled() => {}
+            () = self.upload_for_ever() => {}
+        }
+    }
+
+    async fn upload_for_ever(&mut self) {
+        loop {
+            self.upload_all().await;
+            let look = Duration::from_millis(LOOK_MS);
+            // A closed file, a new address or the time: each is a reason to look.
+            let mut url = self.options.paymaker_url.clone();
+            let address_changed = async move {
+                if url.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(look) => {}
+                () = self.shared.closed_file.notified() => {}
+                () = address_changed => {}
+            }
+        }
+    }
+
+    async fn upload_all(&mut self) {
+        let url = self.options.paymaker_url.borrow_and_update().clone();
+        let Some(url) = url.filter(|url| !url.is_empty()) else { return };
+        let dir = self.shared.options.dir.clone();
+        let numbers = match files::list(&dir) {
+            Ok(numbers) => numbers,
+            Err(e) => return tracing::warn!("pay log {}: {e}", dir.display()),
+        };
+        let current = self.shared.current.load(Ordering::Acquire);
+        self.retries.retain(|number, _| numbers.contains(number));
+        for number in numbers.into_iter().filter(|number| *number < current) {
+            let now = Instant::now();
+            if self.retries.get(&number).is_some_and(|retry| retry.not_before > now) {
+                continue;
+            }
+            match self.upload(&url, number).await {
+                Ok(()) => {
+                    self.retries.remove(&number);
+                }
+                Err(e) => {
+                    self.postpone(number, &e);
+                    // A file that is refused must not hold up the others; a paymaker that is
+                    // away would only cost each of them its time-out.
+                    if matches!(e, UploadError::Client(_)) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn upload(&self, url: &str, number: u64) -> Result<(), UploadError> {
+        let path = files::path(&self.shared.options.dir, number);
+        let read = path.clone();
+        // Files are bounded by `file_bytes_max` plus one commit.
+        let bytes = tokio::task::spawn_blocking(move || fs::read(read));
+        let bytes = bytes.await.map_err(io::Error::other)??;
+        if bytes.is_empty() {
+            fs::remove_file(&path)?;
+            return Ok(());
+        }
+        let expected = ids::file_id(&bytes);
+        let events = format!("{}/events", url.trim_end_matches('/'));
+        let request = Request::post(&events, bytes).basic_auth(USER, &self.options.password.0);
+        let response = self.http.send(request).await?;
+        if response.status != 200 {
+            let text = match Reply::<serde_json::Value>::parse(&response.body) {
+                Ok(reply) => reply.error.join("; "),
+                Err(_) => String::from_utf8_lossy(&response.body).chars().take(200).collect(),
+            };
+            return Err(UploadError::Refused { status: response.status, text });
+        }
+        let reply = Reply::<Confirmed>::parse(&response.body)
+            .map_err(|e| UploadError::Reply(e.to_string()))?;
+        for warning in &reply.warn {
+            tracing::warn!("paymaker about {}: {warning}", path.display());
+        }
+        let confirmed = match reply.result {
+            Some(result) => result.event_id,
+            None => {
+                let text = reply.error.join("; ");
+                return Err(UploadError::Refused { status: 200, text });
+            }
+        };
+        if confirmed != expected {
+            return Err(UploadError::WrongId { confirmed, expected });
+        }
+        fs::remove_file(&path)?;
+        self.shared.counters.files_uploaded.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn postpone(&mut self, number: u64, error: &UploadError) {
+        self.shared.counters.uploads_failed.fetch_add(1, Ordering::Relaxed);
+        let (first_ms, longest_ms) = self.options.retry_ms;
+        let former = self.retries.get(&number).map(|retry| retry.pause_ms);
+        let pause_ms = former.map_or(first_ms, |ms| ms.saturating_mul(2).min(longest_ms));
+        if former.is_none() || pause_ms == longest_ms {
+            tracing::warn!("pay log file {number} stays, next try in {pause_ms} ms: {error}");
+        }
+        let not_before = Instant::now() + Duration::from_millis(pause_ms);
+        self.retries.insert(number, Retry { not_before, pause_ms });
+    }
+}
