@@ -81,12 +81,12 @@ impl HeaderSearch {
         while done < nonces && count > 0 {
             let lanes = (nonces - done).min(LANES as u32);
             let first = first.wrapping_add(done);
-            let items = self.run(first, lanes as usize, count, &announcement_of);
+            let draws = self.run(first, lanes as usize, count, &announcement_of);
             for (lane, state) in self.states[..lanes as usize].iter().enumerate() {
                 let work_hash = Hash32(*state.head());
                 if target.is_met_by(&work_hash) {
                     let low_nonce = first.wrapping_add(lane as u32);
-                    return Some(Solution { low_nonce, items: items[lane], work_hash });
+                    return Some(Solution { low_nonce, items: items_of(&draws, lane), work_hash });
                 }
             }
             done += lanes;
@@ -104,37 +104,44 @@ impl HeaderSearch {
         if count == 0 {
             return None;
         }
-        let [items, ..] = self.run(low_nonce, 1, count, announcement_of);
-        Some(Solution { low_nonce, items, work_hash: Hash32(*self.states[0].head()) })
+        let draws = self.run(low_nonce, 1, count, announcement_of);
+        let work_hash = Hash32(*self.states[0].head());
+        Some(Solution { low_nonce, items: items_of(&draws, 0), work_hash })
     }
 
-    /// Leaves the final states of `lanes` nonces in `states` and returns their item numbers.
+    /// Leaves the final states of `lanes` nonces in `states` and returns their item numbers, those
+    /// of the first draw of all nonces first.
     fn run<'a>(
         &mut self,
         first: u32,
         lanes: usize,
         count: u64,
         announcement_of: impl Fn(u64) -> &'a [u8; 1024],
-    ) -> [[u64; ANNOUNCEMENTS]; LANES] {
+    ) -> [[u64; LANES]; ANNOUNCEMENTS] {
         let states = &mut self.states[..lanes];
         for (lane, state) in states.iter_mut().enumerate() {
             let low_nonce = u64::from(first.wrapping_add(lane as u32));
             state.0.copy_from_slice(&self.initial.0);
             state.0[..8].copy_from_slice(&low_nonce.to_le_bytes());
         }
-        let mut items = [[0; ANNOUNCEMENTS]; LANES];
-        for draw in 0..ANNOUNCEMENTS {
+        let mut draws = [[0; LANES]; ANNOUNCEMENTS];
+        for items in &mut draws {
             let mut drawn = [announcement_of(0); LANES];
             for (lane, state) in states.iter().enumerate() {
-                items[lane][draw] = state.item_number();
-                drawn[lane] = announcement_of(items[lane][draw] % count);
+                items[lane] = state.item_number();
+                drawn[lane] = announcement_of(items[lane] % count);
             }
             lanes::update(states, &drawn[..lanes], self.backend);
         }
         lanes::smul(states, self.backend);
         lanes::finish(states, self.backend);
-        items
+        draws
     }
+}
+
+/// The item numbers of one nonce of a batch.
+fn items_of(draws: &[[u64; LANES]; ANNOUNCEMENTS], lane: usize) -> [u64; ANNOUNCEMENTS] {
+    draws.map(|items| items[lane])
 }
 
 /// The work hash and item numbers of a proof, as a validator computes them (spec 04, 6): the
