@@ -1,0 +1,145 @@
+//! Blocks on their way to the node (spec 05, 10.2 step 6 and 16.20).
+//!
+//! Every full block is submitted, however soon after another. It is on disk before the node is
+//! asked, and when the node gives no answer it is asked again, also after a restart, until it is
+//! known whether the block was taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use packetcrypt_core::bytes::Hash32;
+use packetcrypt_net::Shutdown;
+use packetcrypt_net::paylog::PayLog;
+use packetcrypt_node::{Node, NodeError, SubmitVerdict};
+
+use crate::pending::{PendingBlock, PendingStore};
+use crate::stats::Counters;
+
+/// First and longest pause before a block is submitted again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// A node that closes the connection so often over one block will not take it.
+const NO_REPLY_MAX: u32 = 20;
+
+/// Submits blocks.
+pub(crate) struct Blocks<N> {
+    pub(crate) node: Arc<N>,
+    pub(crate) store: PendingStore,
+    pub(crate) pay_log: PayLog,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl<N: Node> Blocks<N> {
+    /// Submits a new block once. On an error the block is submitted again in the background; on a
+    /// verdict the caller logs it and then calls [`Blocks::settled`].
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        hash: Hash32,
+        pending: PendingBlock,
+    ) -> Result<SubmitVerdict, NodeError> {
+        self.counters.blocks_submitted.inc();
+        self.save(hash, &pending).await;
+        let verdict = self.ask(&pending).await;
+        match &verdict {
+            Ok(SubmitVerdict::Accepted) => {
+                self.counters.blocks_taken.inc();
+                tracing::info!("block {} taken", hash.display());
+            }
+            Ok(SubmitVerdict::Refused(text)) => {
+                self.counters.blocks_refused.inc();
+                tracing::error!("block {} refused: {text}", hash.display());
+            }
+            Err(e) => {
+                tracing::warn!("block {} is submitted again: {e}", hash.display());
+                tokio::spawn(self.clone().insist(hash, pending));
+            }
+        }
+        verdict
+    }
+
+    /// Forgets a block whose verdict is in the pay log.
+    pub(crate) async fn settled(&self, hash: Hash32) {
+        let store = self.store.clone();
+        let removed = tokio::task::spawn_blocking(move || store.remove(hash)).await;
+        if let Ok(Err(e)) = removed {
+            tracing::warn!("block {} is settled but its file stays: {e}", hash.display());
+        }
+    }
+
+    /// Takes up the blocks that an earlier run left.
+    pub(crate) fn resume(self: &Arc<Self>) -> std::io::Result<()> {
+        for (hash, pending) in self.store.load()? {
+            self.counters.blocks_submitted.inc();
+            tokio::spawn(self.clone().insist(hash, pending));
+        }
+        Ok(())
+    }
+
+    /// Submits a block until there is a verdict.
+    async fn insist(self: Arc<Self>, hash: Hash32, pending: PendingBlock) {
+        let mut pause = RETRY.0;
+        let mut no_reply = 0;
+        while self.shutdown.sleep(pause).await {
+            pause = (pause * 2).min(RETRY.1);
+            match self.ask(&pending).await {
+                Ok(SubmitVerdict::Accepted) => return self.taken(hash, &pending).await,
+                // An earlier submission was taken although its answer did not come.
+                Ok(verdict) if verdict.is_duplicate() => return self.taken(hash, &pending).await,
+                Ok(SubmitVerdict::Refused(text)) => return self.refused(hash, &text).await,
+                Err(NodeError::ClosedWithoutReply { method }) => {
+                    no_reply += 1;
+                    if no_reply == NO_REPLY_MAX {
+                        let text = format!("{method}: no reply, {no_reply} times");
+                        return self.refused(hash, &text).await;
+                    }
+                }
+                // Away, busy, or not understood: the operator has to see to it, the block waits.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// One submission; an error means that the node gave no verdict.
+    async fn ask(&self, pending: &PendingBlock) -> Result<SubmitVerdict, NodeError> {
+        match self.node.submit_block(&pending.block).await {
+            // A block that the node can not even decode is refused, in other words.
+            Err(e) => match e.rpc() {
+                Some(rpc) => Ok(SubmitVerdict::Refused(rpc.message.clone())),
+                None => Err(e),
+            },
+            verdict => verdict,
+        }
+    }
+
+    /// Tells the paymaker of a block that was taken late. The share itself was logged before, with
+    /// the same event id: it is not paid twice, but the block is counted.
+    async fn taken(&self, hash: Hash32, pending: &PendingBlock) {
+        let mut pause = RETRY.0;
+        while let Err(e) = self.pay_log.append(pending.event.to_line()).await {
+            tracing::error!("block {} is taken but not logged: {e}", hash.display());
+            if !self.shutdown.sleep(pause).await {
+                // The file stays, so that the next run logs it.
+                return;
+            }
+            pause = (pause * 2).min(RETRY.1);
+        }
+        self.counters.blocks_taken.inc();
+        tracing::info!("block {} taken", hash.display());
+        self.settled(hash).await;
+    }
+
+    async fn refused(&self, hash: Hash32, text: &str) {
+        self.counters.blocks_refused.inc();
+        tracing::error!("block {} refused: {text}", hash.display());
+        self.settled(hash).await;
+    }
+
+    async fn save(&self, hash: Hash32, pending: &PendingBlock) {
+        let (store, pending) = (self.store.clone(), pending.clone());
+        let saved = tokio::task::spawn_blocking(move || store.save(hash, &pending)).await;
+        if let Ok(Err(e)) = saved {
+            // It is submitted all the same.
+            tracing::error!("block {} is not on disk: {e}", hash.display());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What a block handler counts. Every share that arrives is in exactly one place:
+//! `received = accepted + duplicate + rejected + overloaded + failed + in flight`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use packetcrypt_net::metrics::Metrics;
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
+
+/// Where a request to `/submit` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accepted,
+    Duplicate,
+    Malformed,
+    WrongWork,
+    BadAnnouncement,
+    InvalidHere,
+    InvalidAtNode,
+    Overloaded,
+    Failed,
+}
+
+/// A snapshot of the counters; all count from the start of the handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// POST requests to `/submit`, whatever became of them.
+    pub received: u64,
+    /// Shares that were logged, so that they are paid; those for the previous work and those whose
+    /// block was refused too.
+    pub accepted: u64,
+    /// Shares that had been accepted before; answered 200 and not logged.
+    pub duplicate: u64,
+    /// Shares refused: the sum of the five causes that follow.
+    pub rejected: u64,
+    /// ... because the upload has not the right form.
+    pub rejected_malformed: u64,
+    /// ... because it builds on another block than the present work (stale).
+    pub rejected_wrong_work: u64,
+    /// ... because of an announcement's parent, signing key or target.
+    pub rejected_announcement: u64,
+    /// ... because it failed this handler's own check.
+    pub rejected_invalid: u64,
+    /// ... because the node refused it.
+    pub rejected_by_node: u64,
+    /// Answered 501: too many requests in progress, or too many shares for this work.
+    pub overloaded: u64,
+    /// Answered 500: no work, no template, node or disk out of order.
+    pub failed: u64,
+    /// In progress now.
+    pub in_flight: u64,
+    /// Accepted shares that were for the previous work; part of `accepted`.
+    pub accepted_previous_work: u64,
+    /// Accepted shares that the node could not be asked about; part of `accepted`.
+    pub accepted_without_node: u64,
+    /// Blocks handed to the node, each counted once.
+    pub blocks_submitted: u64,
+    /// ... taken by the node.
+    pub blocks_taken: u64,
+    /// ... refused by the node.
+    pub blocks_refused: u64,
+    /// ... about which the node has not answered yet; they are handed to it again.
+    pub blocks_pending: u64,
+    /// Events of blocks of the chain logged (spec 05, 10.4).
+    pub block_events: u64,
+    /// Events of blocks of the chain given up: orphaned, or too many while the node was away.
+    pub block_events_lost: u64,
+    /// Height of the present work; 0 before the first.
+    pub work_height: i32,
+}
+
+/// The counters behind [`Stats`], as the Prometheus registry holds them.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) received: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) duplicate: Counter,
+    malformed: Counter,
+    wrong_work: Counter,
+    announcement: Counter,
+    invalid: Counter,
+    by_node: Counter,
+    overloaded: Counter,
+    failed: Counter,
+    pub(crate) previous_work: Counter,
+    pub(crate) without_node: Counter,
+    pub(crate) blocks_submitted: Counter,
+    pub(crate) blocks_taken: Counter,
+    pub(crate) blocks_refused: Counter,
+    pub(crate) block_events: Counter,
+    pub(crate) block_events_lost: Counter,
+    work_height: AtomicU64,
+}
+
+impl Counters {
+    /// Registers all counters.
+    pub(crate) fn new(metrics: &mut Metrics) -> Self {
+        let mut counter = |name: &str, help: &str| metrics.counter(name, help);
+        Self {
+            received: counter("shares_received", "POST requests to /submit"),
+            accepted: counter("shares_accepted", "Shares logged, so that they are paid"),
+            duplicate: counter("shares_duplicate", "Shares that had been accepted before"),
+            malformed: counter("shares_malformed", "Shares refused for their form"),
+            wrong_work: counter("shares_wrong_work", "Shares refused for another previous block"),
+            announcement: counter("shares_bad_announcement", "Shares refused before any check"),
+            invalid: counter("shares_invalid", "Shares refused by the own check"),
+            by_node: counter("shares_refused_by_node", "Shares refused by the node"),
+            overloaded: counter("shares_overloaded", "Requests answered 501"),
+            failed: counter("shares_failed", "Requests answered 500"),
+            previous_work: counter("shares_previous_work", "Accepted, for the previous work"),
+            without_node: counter("shares_without_node", "Accepted while the node was away"),
+            blocks_submitted: counter("blocks_submitted", "Blocks handed to the node"),
+            blocks_taken: counter("blocks_taken", "Blocks taken by the node"),
+            blocks_refused: counter("blocks_refused", "Blocks refused by the node"),
+            block_events: counter("block_events", "Events of chain blocks logged"),
+            block_events_lost: counter("block_events_lost", "Events of chain blocks given up"),
+            work_height: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts the end of a request.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Accepted => self.accepted.inc(),
+            Outcome::Duplicate => self.duplicate.inc(),
+            Outcome::Malformed => self.malformed.inc(),
+            Outcome::WrongWork => self.wrong_work.inc(),
+            Outcome::BadAnnouncement => self.announcement.inc(),
+            Outcome::InvalidHere => self.invalid.inc(),
+            Outcome::InvalidAtNode => self.by_node.inc(),
+            Outcome::Overloaded => self.overloaded.inc(),
+            Outcome::Failed => self.failed.inc(),
+        };
+    }
+
+    pub(crate) fn work_height_is(&self, height: i32) {
+        self.work_height.store(u64::try_from(height).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The values now. The ends are read before the beginning, so that `in_flight` is never short.
+    pub(crate) fn snapshot(&self) -> Stats {
+        let mut stats = Stats {
+            accepted: self.accepted.get(),
+            duplicate: self.duplicate.get(),
+            rejected_malformed: self.malformed.get(),
+            rejected_wrong_work: self.wrong_work.get(),
+            rejected_announcement: self.announcement.get(),
+            rejected_invalid: self.invalid.get(),
+            rejected_by_node: self.by_node.get(),
+            overloaded: self.overloaded.get(),
+            failed: self.failed.get(),
+            accepted_previous_work: self.previous_work.get(),
+            accepted_without_node: self.without_node.get(),
+            blocks_taken: self.blocks_taken.get(),
+            blocks_refused: self.blocks_refused.get(),
+            block_events: self.block_events.get(),
+            block_events_lost: self.block_events_lost.get(),
+            work_height: i32::try_from(self.work_height.load(Ordering::Relaxed)).unwrap_or(0),
+            ..Stats::default()
+        };
+        stats.rejected = stats.rejected_malformed
+            + stats.rejected_wrong_work
+            + stats.rejected_announcement
+            + stats.rejected_invalid
+            + stats.rejected_by_node;
+        stats.blocks_submitted = self.blocks_submitted.get();
+        stats.blocks_pending =
+            stats.blocks_submitted.saturating_sub(stats.blocks_taken + stats.blocks_refused);
+        stats.received = self.received.get();
+        let ended =
+            stats.accepted + stats.duplicate + stats.rejected + stats.overloaded + stats.failed;
+        stats.in_flight = stats.received.saturating_sub(ended);
+        stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_in_one_place() {
+        let counters = Counters::new(&mut Metrics::new("blkhandler"));
+        let outcomes = [
+            Outcome::Accepted,
+            Outcome::Duplicate,
+            Outcome::Malformed,
+            Outcome::WrongWork,
+            Outcome::BadAnnouncement,
+            Outcome::InvalidHere,
+            Outcome::InvalidAtNode,
+            Outcome::Overloaded,
+            Outcome::Failed,
+        ];
+        for outcome in outcomes {
+            counters.received.inc();
+            counters.count(outcome);
+        }
+        counters.received.inc();
+        let stats = counters.snapshot();
+        assert_eq!((stats.received, stats.rejected, stats.in_flight), (10, 5, 1));
+        let ended = stats.accepted + stats.duplicate + stats.overloaded + stats.failed;
+        assert_eq!(ended + stats.rejected + stats.in_flight, stats.received);
+    }
+}
