@@ -204,7 +204,8 @@ fn program_bytes(
 #[must_use]
 pub fn payout_script(text: &str) -> Option<Vec<u8>> {
     if let Ok((hrp, version, program)) = bech32::segwit::decode(text) {
-        let is_known = ["pkt", "tpk", "bc", "tb", "bcrt", "sb"].contains(&hrp.to_lowercase().as_str());
+        let is_known =
+            ["pkt", "tpk", "bc", "tb", "bcrt", "sb"].contains(&hrp.to_lowercase().as_str());
         let is_payee = version.to_u8() == 0 && [20, 32].contains(&program.len());
         return (is_known && is_payee).then(|| [&[0, program.len() as u8], &program[..]].concat());
     }
@@ -212,9 +213,7 @@ pub fn payout_script(text: &str) -> Option<Vec<u8>> {
     let (&version, hash) = decoded.split_first().filter(|(_, hash)| hash.len() == 20)?;
     match version {
         // pkt, pkttest, simnet and the Bitcoin networks: pay to public key hash.
-        PUBKEY_HASH | 0x6f | 0x00 | 0x3f => {
-            Some([&[0x76, 0xa9, 20], hash, &[0x88, 0xac]].concat())
-        }
+        PUBKEY_HASH | 0x6f | 0x00 | 0x3f => Some([&[0x76, 0xa9, 20], hash, &[0x88, 0xac]].concat()),
         // The same networks: pay to script hash.
         SCRIPT_HASH | 0xc4 | 0x05 | 0x7b => Some([&[0xa9, 20], hash, &[0x87]].concat()),
         _ => None,
@@ -276,7 +275,8 @@ mod tests {
         assert!(matches!(short, Err(AddressError::ProgramBytes { .. })), "{short:?}");
         let version = check("pkt1prtf67j9a6sfgxadwd");
         assert_eq!(version, Err(AddressError::WitnessVersion(1)));
-        let script = bs58::encode([&[SCRIPT_HASH], &[7; 20][..]].concat()).with_check().into_string();
+        let script =
+            bs58::encode([&[SCRIPT_HASH], &[7; 20][..]].concat()).with_check().into_string();
         assert_eq!(check(&script), Err(AddressError::ScriptHash));
         assert!(payout_script(&script).is_some() && !is_valid_pay_to(&script));
         let short = bs58::encode([PUBKEY_HASH, 1, 2]).with_check().into_string();

@@ -84,7 +84,8 @@ pub fn file_name(number: u64) -> String {
 /// The number of a file from its path, `/anns/anns_<number>.bin`; `None` for any other path.
 #[must_use]
 pub fn number_of_path(path: &str) -> Option<u64> {
-    let number = path.strip_prefix(FILE_PATH_PREFIX)?.strip_prefix("anns_")?.strip_suffix(".bin")?;
+    let number =
+        path.strip_prefix(FILE_PATH_PREFIX)?.strip_prefix("anns_")?.strip_suffix(".bin")?;
     let is_plain = number.bytes().all(|byte| byte.is_ascii_digit())
         && (number == "0" || !number.starts_with('0'));
     number.parse().ok().filter(|_| is_plain)
@@ -180,7 +181,10 @@ mod tests {
             parent_height_max: 9,
             complete,
         };
-        AnnsIndex { store: store_id([9; 16]), files: vec![file(11, 4096, true), file(12, 0, false)] }
+        AnnsIndex {
+            store: store_id([9; 16]),
+            files: vec![file(11, 4096, true), file(12, 0, false)],
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! Not the consensus arithmetic, which is exact and lives in the core: operators compare share
 //! targets and payouts with the reference bit for bit, so the operations and their order are kept.
 
-use packetcrypt_core::bytes::CompactTarget;
 use num_bigint::BigUint;
+use packetcrypt_core::bytes::CompactTarget;
 
 /// 2^256, the double that the reference uses.
 const TWO_POW_256: f64 = 1.157_920_892_373_162e77;

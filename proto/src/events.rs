@@ -238,11 +238,16 @@ tag!(BlockTag, Block, "block");
 mod word {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(target: &CompactTarget, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        target: &CompactTarget,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.serialize_u32(target.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<CompactTarget, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<CompactTarget, D::Error> {
         u32::deserialize(from).map(CompactTarget)
     }
 }
@@ -262,14 +267,19 @@ mod decimal {
 mod display_hash {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(hash: &Option<Hash32>, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        hash: &Option<Hash32>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         match hash {
             Some(hash) => to.collect_str(&hash.display()),
             None => to.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Hash32>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Hash32>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
         text.map(|text| Hash32::from_display_hex(&text).map_err(|e| D::Error::custom(Shown(e))))
             .transpose()

@@ -1,17 +1,13 @@
 //! Identifiers of files, posts, shares, blocks and announcements (spec 05, 2.2).
 
-use blake2::{Blake2b, digest::consts::U32};
 use packetcrypt_core::bytes::Hash32;
+use packetcrypt_core::primitives::compress32;
 use sha2::{Digest, Sha256};
 
 use crate::HEADER_BYTES;
 
 /// Bytes of an identifier; it is written as 32 hex digits.
 const ID_BYTES: usize = 16;
-
-fn blake2b_256(bytes: &[u8]) -> [u8; 32] {
-    Blake2b::<U32>::digest(bytes).into()
-}
 
 /// Identifier of a posted file: SHA-256, cut.
 #[must_use]
@@ -22,7 +18,7 @@ pub fn file_id(bytes: &[u8]) -> String {
 /// `eventId` of a post of announcements: BLAKE2b-256 of the whole body, cut.
 #[must_use]
 pub fn ann_post_id(body: &[u8]) -> String {
-    hex::encode(&blake2b_256(body)[..ID_BYTES])
+    hex::encode(&compress32(body).0[..ID_BYTES])
 }
 
 /// `eventId` of a share: of its header and low nonce.
@@ -42,7 +38,7 @@ pub fn share_number(header: &[u8; HEADER_BYTES], low_nonce: u32) -> u32 {
 }
 
 fn share_hash(header: &[u8; HEADER_BYTES], low_nonce: u32) -> [u8; 32] {
-    let mut hash = blake2b_256(header);
+    let mut hash = compress32(header).0;
     for (byte, nonce) in hash.iter_mut().zip(low_nonce.to_le_bytes()) {
         *byte ^= nonce;
     }
@@ -61,7 +57,7 @@ pub fn block_event_id(hash: &Hash32) -> String {
 /// 1024 bytes.
 #[must_use]
 pub fn dedup_hash(announcement: &[u8]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = blake2b_256(announcement);
+    let [a, b, c, d, e, f, g, h, ..] = compress32(announcement).0;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn doubles_and_indentation_are_those_of_ecmascript() {
-        let value = serde_json::json!({"a": 1.0, "b": [1e21, 0.000001], "c": {}, "d": [], "e": null});
+        let value =
+            serde_json::json!({"a": 1.0, "b": [1e21, 0.000001], "c": {}, "d": [], "e": null});
         assert_eq!(to_line(&value), r#"{"a":1,"b":[1e+21,0.000001],"c":{},"d":[],"e":null}"#);
         let tabbed = "{\n\t\"a\": 1,\n\t\"b\": [\n\t\t1e+21,\n\t\t0.000001\n\t],\n\t\"c\": {},\n\t\"d\": [],\n\t\"e\": null\n}";
         assert_eq!(to_tabbed(&value), tabbed);
@@ -108,6 +109,9 @@ mod tests {
 
     #[test]
     fn text_is_escaped_as_in_ecmascript() {
-        assert_eq!(to_line("\u{1}\u{8}\"\\\u{7f}\u{e9}\n"), "\"\\u0001\\b\\\"\\\\\u{7f}\u{e9}\\n\"");
+        assert_eq!(
+            to_line("\u{1}\u{8}\"\\\u{7f}\u{e9}\n"),
+            "\"\\u0001\\b\\\"\\\\\u{7f}\u{e9}\\n\""
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use packetcrypt_core::block::entities as element;
 use packetcrypt_core::bytes::{CompactTarget, Hash32, read_u32, read_u64};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,24 +12,7 @@ use crate::{ANNOUNCEMENT_BYTES, COMMITMENT_BYTES, HEADER_BYTES, ids, json, varin
 /// Most bytes of an upload.
 pub const UPLOAD_BYTES_MAX: usize = 65_535;
 /// Announcements in a proof.
-pub const PROOF_ANNOUNCEMENTS: usize = 4;
-
-/// Element types of a proof (spec 05, 3).
-pub mod element {
-    /// End of the sequence.
-    pub const END: u64 = 0;
-    /// Low nonce, four announcements, proof of the tree.
-    pub const PROOF: u64 = 1;
-    /// Signatures of the announcements that have a signing key.
-    pub const SIGNATURES: u64 = 2;
-    /// Content proofs; not used with version 2.
-    pub const CONTENT_PROOFS: u64 = 3;
-    /// Version of the proof.
-    pub const VERSION: u64 = 4;
-}
-
-/// Bytes of element 1 before the proof of the tree.
-const PROOF_HEAD_BYTES: usize = 4 + PROOF_ANNOUNCEMENTS * ANNOUNCEMENT_BYTES;
+pub const PROOF_ANNOUNCEMENTS: usize = element::ANNOUNCEMENTS;
 
 /// A share as a block miner uploads it: the right shape, nothing proved yet.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,8 +48,7 @@ impl ShareUpload {
         if body.is_empty() {
             return Err(ShareRejection::NoContent);
         }
-        let value: Value =
-            serde_json::from_slice(body).map_err(|_| ShareRejection::NotParsable)?;
+        let value: Value = serde_json::from_slice(body).map_err(|_| ShareRejection::NotParsable)?;
         let bytes = |key| {
             let text = value.get(key).and_then(Value::as_str).ok_or(ShareRejection::NotParsable)?;
             hex::decode(text).map_err(|_| ShareRejection::NotParsable)
@@ -184,7 +167,7 @@ fn check_shape(header_and_proof: &[u8]) -> Option<usize> {
         let kind = varint::read(&mut rest).ok()?;
         let content = varint::read_bytes(&mut rest).ok()?;
         if proof_at.is_none() {
-            if kind != element::PROOF || content.len() <= PROOF_HEAD_BYTES {
+            if kind != element::PROOF || content.len() <= element::PROOF_HEAD_BYTES {
                 return None;
             }
             proof_at = Some(header_and_proof.len() - rest.len() - content.len());

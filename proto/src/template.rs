@@ -166,8 +166,7 @@ fn item<'a>(item: u8, from: &mut &'a [u8]) -> Result<&'a [u8], TemplateError> {
 }
 
 fn number(item: u8, mut bytes: &[u8]) -> Result<u64, TemplateError> {
-    let number =
-        varint::read(&mut bytes).map_err(|error| TemplateError::Varint { item, error })?;
+    let number = varint::read(&mut bytes).map_err(|error| TemplateError::Varint { item, error })?;
     if !bytes.is_empty() {
         return Err(TemplateError::ExtraBytes { item, bytes: bytes.len() });
     }

@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn longer_forms_than_needed_are_refused() {
-        for bytes in [&[0xfd, 0xfc, 0][..], &[0xfe, 0xff, 0xff, 0, 0], &[0xff, 1, 0, 0, 0, 0, 0, 0, 0]]
+        for bytes in
+            [&[0xfd, 0xfc, 0][..], &[0xfe, 0xff, 0xff, 0, 0], &[0xff, 1, 0, 0, 0, 0, 0, 0, 0]]
         {
             let mut from = bytes;
             assert_eq!(read(&mut from), Err(VarintError::NotMinimal));

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use packetcrypt_core::bytes::{CompactTarget, Hash32, read_u32};
-use sha2::{Digest, Sha256};
 
 use crate::template::BlockTemplate;
 use crate::{HEADER_BYTES, MERKLE_BRANCH_LEN_MAX};
@@ -217,9 +216,7 @@ pub fn block_target(header: &[u8; HEADER_BYTES]) -> CompactTarget {
 /// Folds a merkle branch over the id of transaction 0: `h = dsha256(h || element)`.
 #[must_use]
 pub fn merkle_root(coinbase_txid: Hash32, branch: &[Hash32]) -> Hash32 {
-    branch.iter().fold(coinbase_txid, |left, right| {
-        Hash32(Sha256::digest(Sha256::new().chain_update(left.0).chain_update(right.0).finalize()).into())
-    })
+    packetcrypt_core::block::coinbase::merkle_root(coinbase_txid, branch)
 }
 
 #[cfg(test)]

@@ -31,11 +31,14 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A section of the file and the check of one of its cases.
+type Section = (&'static str, fn(&Value));
+
 #[test]
 fn units() {
     for file in files("pool", "units", "json") {
         let units = file.json();
-        let sections: [(&str, fn(&Value)); 9] = [
+        let sections: [Section; 9] = [
             ("annWorkToTarget", ann_work_to_target),
             ("getWorkMultiple", work_multiple),
             ("computeShareTarget", share_target),
@@ -221,7 +224,8 @@ fn check_upload(case: &Value, recording: &Value) {
     assert_eq!(encryptions, Some(event.encryptions));
     // The reference takes the id of the header as uploaded (spec 05, 16.1).
     assert_eq!(event.event_id, upload.event_id(upload.header()));
-    let work = ["work", "work_next"].map(|key| WorkFile::parse(&unhex(text(recording, key))).unwrap());
+    let work =
+        ["work", "work_next"].map(|key| WorkFile::parse(&unhex(text(recording, key))).unwrap());
     let work = work.iter().find(|work| work.previous_hash() == upload.previous_hash()).unwrap();
     assert_eq!(event.target, work.share_target);
 }

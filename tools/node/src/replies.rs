@@ -65,7 +65,8 @@ impl BlockReply {
     /// [`MessageError`] with the member that is missing or makes no sense.
     pub fn from_json(value: &Value) -> Result<Self, MessageError> {
         let fields = Fields::of(value)?;
-        let hashes = |key, value| fields::list(key, value, TRANSACTIONS_LEN_MAX, fields::display_hash);
+        let hashes =
+            |key, value| fields::list(key, value, TRANSACTIONS_LEN_MAX, fields::display_hash);
         Ok(Self {
             hash: fields.required_as("hash", fields::display_hash)?,
             height: fields.required_as("height", fields::height)?,

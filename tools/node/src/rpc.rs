@@ -121,7 +121,10 @@ impl RpcNode {
             return Err(refuse("url", "at least one node is needed".to_owned()));
         }
         if config.calls_max == 0 || config.calls_max > Semaphore::MAX_PERMITS {
-            return Err(refuse("calls_max", format!("{} is not a number from 1", config.calls_max)));
+            return Err(refuse(
+                "calls_max",
+                format!("{} is not a number from 1", config.calls_max),
+            ));
         }
         let urls = config.urls.iter().map(|text| parse_url(text)).collect::<Result<Vec<_>, _>>()?;
         let http = reqwest::Client::builder()
@@ -254,12 +257,7 @@ impl RpcNode {
         }
     }
 
-    async fn post_to(
-        &self,
-        url: &Url,
-        method: &str,
-        request: String,
-    ) -> Result<Value, NodeError> {
+    async fn post_to(&self, url: &Url, method: &str, request: String) -> Result<Value, NodeError> {
         let failed = |error: reqwest::Error| self.transport_error(method, &error);
         let mut response = self
             .http

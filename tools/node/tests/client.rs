@@ -59,7 +59,8 @@ async fn each_misbehaviour_has_its_error() {
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec();
     let cut = outcome(cut, |_| ()).await;
     assert!(matches!(cut, NodeError::ClosedWithoutReply { .. }), "{cut:?}");
-    let long = outcome(http("200 OK", &"x".repeat(2000)), |config| config.reply_bytes_max = 1000).await;
+    let long =
+        outcome(http("200 OK", &"x".repeat(2000)), |config| config.reply_bytes_max = 1000).await;
     assert!(matches!(long, NodeError::TooLong { bytes_max: 1000, .. }));
     let status = outcome(http("500 x", "oops\n\nstack"), |_| ()).await;
     assert!(matches!(&status, NodeError::Status { status: 500, text, .. } if text == "oops"));

@@ -83,7 +83,11 @@ fn recordings() -> Vec<(VectorFile, Value)> {
 
 /// Makes the recorded call by the typed method of our client and compares its result with the
 /// recorded one. `None` when the recorded request is none that our client makes.
-async fn call_typed(node: &RpcNode, method: &str, recording: &Value) -> Option<Result<(), NodeError>> {
+async fn call_typed(
+    node: &RpcNode,
+    method: &str,
+    recording: &Value,
+) -> Option<Result<(), NodeError>> {
     let params = recording["request"]["params"].as_array()?;
     let result = &recording["reply"]["result"];
     let display = |hash: Hash32| json!(hash.display().to_string());
@@ -92,7 +96,8 @@ async fn call_typed(node: &RpcNode, method: &str, recording: &Value) -> Option<R
     Some(match (method, params.len()) {
         ("getrawblocktemplate", 0) => node.raw_block_template().await.map(|template| {
             let hexes = |list: &[Vec<u8>]| list.iter().map(hex::encode).collect::<Vec<_>>();
-            let branch: Vec<Vec<u8>> = template.merkle_branch.iter().map(|h| h.0.to_vec()).collect();
+            let branch: Vec<Vec<u8>> =
+                template.merkle_branch.iter().map(|h| h.0.to_vec()).collect();
             equal(json!({
                 "height": template.height,
                 "header": hex::encode(template.header),
@@ -142,7 +147,8 @@ async fn call_typed(node: &RpcNode, method: &str, recording: &Value) -> Option<R
             node.configure_mining_payouts(&weights).await
         }
         ("getminingpayouts", 0) => node.mining_payouts().await.map(|payouts| {
-            let map: serde_json::Map<_, _> = payouts.into_iter().map(|(a, c)| (a, json!(c))).collect();
+            let map: serde_json::Map<_, _> =
+                payouts.into_iter().map(|(a, c)| (a, json!(c))).collect();
             equal(Value::Object(map));
         }),
         ("getinfo", 0) => node.info().await.map(|info| {
