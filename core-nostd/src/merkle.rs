@@ -12,7 +12,7 @@ const LEAVES_BATCH: usize = 64;
 
 /// Index of the first node of a level; the leaves are level 0.
 const fn level_start(level: usize) -> usize {
-    2 * TABLE_ITEMS - (2 * TABLE_ITEMS >> level)
+    2 * TABLE_ITEMS - ((2 * TABLE_ITEMS) >> level)
 }
 
 const _: () = assert!(level_start(1) == TABLE_ITEMS && level_start(TREE_LEVELS) == TREE_NODES - 1);
