@@ -15,8 +15,7 @@ fuzz_target!(|input: ([u8; 32], u64, Vec<u32>)| {
         let mut state = State::ZERO;
         state.init(&seed, item);
         let window = *program.window(item);
-        let executed =
-            used.interpret_cycle(program.words(), &window, &mut state, 0, &mut ());
+        let executed = used.interpret_cycle(program.words(), &window, &mut state, 0, &mut ());
         assert!(executed.is_ok_and(|count| count <= OPS_MAX) || executed.is_err());
     }
     if Generator::new().generate(&seed, &mut program).is_ok() {
