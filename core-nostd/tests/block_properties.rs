@@ -268,7 +268,7 @@ proptest! {
             ann[56..88].fill(u8::from(signed[at]));
             ann
         });
-        let announcements = announcements.each_ref().map(|ann| Announcement::from_bytes(ann));
+        let announcements = announcements.each_ref().map(Announcement::from_bytes);
         let signatures: [[u8; 64]; 4] = std::array::from_fn(|at| [at as u8 + 1; 64]);
         let signatures = std::array::from_fn(|at| signed[at].then_some(&signatures[at]));
         let mut out = vec![0; 8000];

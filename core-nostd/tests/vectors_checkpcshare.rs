@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use packetcrypt_core::block::{
-    BlockError, BlockKind, CheckScratch, ParentHash, ProofError, ShareCheck,
-    ShareError, validate_share,
+    BlockError, BlockKind, CheckScratch, ParentHash, ProofError, ShareCheck, ShareError,
+    validate_share,
 };
 use packetcrypt_core::{CompactTarget, Hash32};
 use packetcrypt_vectors::{files, unhex_array};
@@ -23,14 +23,23 @@ fn chain_hashes() -> HashMap<u32, Hash32> {
     hashes
 }
 
-/// The bytes and numbers of a request, or `None` for one that is malformed as a request.
-fn request(params: &Value) -> Option<(Vec<u8>, Vec<u8>, Vec<Hash32>, u32, u32)> {
+/// Block, coinbase, branch, height and share target of a request.
+type Request = (Vec<u8>, Vec<u8>, Vec<Hash32>, u32, u32);
+
+/// The parts of a request, or `None` for one that is malformed as a request.
+fn request(params: &Value) -> Option<Request> {
     let request = params.get(0)?;
     let bytes = |field: &str| hex::decode(request[field].as_str()?).ok();
     let number = |field: &str| u32::try_from(request[field].as_u64()?).ok();
     let branch = request["merklebranch"].as_array()?.iter();
     let branch = branch.map(|element| Hash32(unhex_array(element.as_str().unwrap()))).collect();
-    Some((bytes("hexblock")?, bytes("coinbase")?, branch, number("height")?, number("sharetarget")?))
+    Some((
+        bytes("hexblock")?,
+        bytes("coinbase")?,
+        branch,
+        number("height")?,
+        number("sharetarget")?,
+    ))
 }
 
 /// The node's verdict: the kind, or the key phrase of its error (spec 06, 1.3 and 4).
@@ -79,9 +88,7 @@ fn is_stricter(node: &Result<BlockKind, String>, ours: &ShareError) -> bool {
             node.as_ref().map_or_else(|phrase| phrase.contains("PCP_MISMATCH"), |_| true)
         }
         // The node has work before announcements, we have it last (spec 04, 11).
-        ShareError::Block(_) => {
-            node.as_ref().is_err_and(|phrase| phrase.contains("INSUF_POW"))
-        }
+        ShareError::Block(_) => node.as_ref().is_err_and(|phrase| phrase.contains("INSUF_POW")),
         _ => false,
     }
 }

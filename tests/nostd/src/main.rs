@@ -84,10 +84,7 @@ fn block_checks() -> Result<(), i32> {
     }
 }
 
-fn validated(
-    block: &[u8],
-    scratch: &mut CheckScratch,
-) -> Result<(BlockKind, Hash32), ShareError> {
+fn validated(block: &[u8], scratch: &mut CheckScratch) -> Result<(BlockKind, Hash32), ShareError> {
     let (elements, _) = BLOCK_BRANCH.as_chunks::<32>();
     let mut branch = [Hash32::ZERO; BRANCH_LEN_MAX];
     for (hash, element) in branch.iter_mut().zip(elements) {
@@ -102,7 +99,8 @@ fn validated(
         check_signatures: true,
     };
     let mut parents = BLOCK_PARENTS.as_chunks::<32>().0.iter();
-    let parent_at = |_| parents.next().map_or(ParentHash::Unknown, |p| ParentHash::Known(Hash32(*p)));
+    let parent_at =
+        |_| parents.next().map_or(ParentHash::Unknown, |p| ParentHash::Known(Hash32(*p)));
     validate_share(&share, parent_at, scratch).map(|valid| (valid.kind, valid.work_hash))
 }
 
@@ -125,7 +123,9 @@ extern "C" fn rust_eh_personality() {}
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     // SAFETY: the caller promises `len` bytes at both; the direction flag is clear by the ABI.
-    unsafe { asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _) };
+    unsafe {
+        asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _)
+    };
     to
 }
 
