@@ -79,7 +79,8 @@ impl Interpreter {
         watch: &mut impl Watch,
     ) -> Result<u32, ExecError> {
         let [first, second]: &mut [Half; 2] = zerocopy::transmute_mut!(&mut state.0);
-        let (input, output) = if cycle.is_multiple_of(2) { (first, second) } else { (second, first) };
+        let (input, output) =
+            if cycle.is_multiple_of(2) { (first, second) } else { (second, first) };
         let registers = Registers { words: &mut self.registers, height: 0, watch };
         Cycle {
             words,
