@@ -81,6 +81,8 @@ use work::Works;
 const CONNECTIONS_MAX: usize = 1024;
 /// How many blocks below the tip are known without asking the node.
 const CHAIN_DEPTH_BLOCKS: u32 = 24;
+/// Longest pause before something that the master did not give is asked for again.
+const POOL_RETRY_MS: u64 = 1000;
 /// Time for a request: its body and the calls to the node.
 const REQUEST_MS_MAX: u64 = 120_000;
 /// How long shares in progress are waited for at the end.
@@ -237,6 +239,7 @@ pub async fn start_with_clock(
         depth_blocks: if config.own_check { CHAIN_DEPTH_BLOCKS } else { 1 },
         want_work: true,
         poll_ms: config.poll_interval_ms,
+        retry_ms: config.poll_interval_ms.min(POOL_RETRY_MS),
         ..PoolOptions::default()
     };
     let pool = PoolClient::start(&config.master_url, pool_options, &shutdown)?;

@@ -1,0 +1,475 @@
+//! What the vectors do not show: duplicates, stale work, blocks whose fate is open, a node or master
+//! that is away, hostile and broken requests.
+
+#[path = "support/pool.rs"]
+mod pool;
+
+use std::time::{Duration, Instant};
+
+use packetcrypt_blkhandler::{Config, RunError, StartError};
+use packetcrypt_net::Shutdown;
+use packetcrypt_node::{ShareVerdict, SubmitVerdict};
+use packetcrypt_proto::events::ShareEvent;
+use packetcrypt_proto::reply::Reply;
+use packetcrypt_proto::share::ShareUpload;
+use packetcrypt_proto::work::WorkFile;
+use packetcrypt_proto::{template, varint};
+use pool::{Answer, Call, NOW_MS, Pool, SHARE_HEADERS, ScriptedNode};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+const HEIGHT: i32 = 200_000;
+
+/// A work at `height` on a block whose id is all `previous`, with its template.
+fn work(height: i32, previous: u8) -> (Vec<u8>, Vec<u8>) {
+    let mut header = [0x11; 80];
+    header[4..36].fill(previous);
+    let mut coinbase = vec![7; 60];
+    coinbase.extend([0x6a, 0x30, 0x09, 0xf9, 0x11, 0x02]);
+    coinbase.extend([0xfc; 44]);
+    let template = template::BlockTemplate {
+        height,
+        header,
+        coinbase_no_witness: coinbase.clone(),
+        merkle_branch: Vec::new(),
+        transactions: vec![coinbase, vec![9; 20]],
+    };
+    let target = packetcrypt_core::bytes::CompactTarget(0x1d03_fffc);
+    let work = WorkFile::from_template(&template, None, target, target);
+    (work.to_bytes(), template.to_bytes())
+}
+
+/// What can be changed of a share.
+#[derive(Clone, Copy)]
+struct Share {
+    previous: u8,
+    nonce: u8,
+    parent: u32,
+    work_bits: u32,
+    ann_count: u64,
+}
+
+const SHARE: Share =
+    Share { previous: 1, nonce: 1, parent: 199_990, work_bits: 0x2002_0000, ann_count: 1000 };
+
+impl Share {
+    fn upload(self) -> ShareUpload {
+        let mut commitment = [3; 48];
+        commitment[..4].copy_from_slice(&[0x09, 0xf9, 0x11, 0x02]);
+        commitment[4..8].copy_from_slice(&0x2002_0000_u32.to_le_bytes());
+        commitment[40..].copy_from_slice(&self.ann_count.to_le_bytes());
+        let mut proof = vec![0x22; 80];
+        proof[4..36].fill(self.previous);
+        proof[76..80].fill(self.nonce);
+        let mut announcement = [0; 1024];
+        announcement[8..12].copy_from_slice(&self.work_bits.to_le_bytes());
+        announcement[12..16].copy_from_slice(&self.parent.to_le_bytes());
+        let content = [&[5; 4][..], &announcement.repeat(4), &[0xab; 40]].concat();
+        varint::write(1, &mut proof);
+        varint::write_bytes(&content, &mut proof);
+        proof.extend([4, 1, 2]);
+        ShareUpload::new(commitment, proof).unwrap()
+    }
+
+    fn body(self) -> String {
+        self.upload().to_json()
+    }
+}
+
+fn event_of(answer: &Answer) -> (ShareEvent, Vec<String>) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let reply = Reply::<ShareEvent>::parse(answer.body.as_bytes()).unwrap();
+    (reply.result.unwrap(), reply.warn)
+}
+
+fn error_of(answer: &Answer) -> (u16, String) {
+    let reply = Reply::<ShareEvent>::parse(answer.body.as_bytes()).unwrap();
+    assert_eq!(reply.error.len(), 1, "{answer:?}");
+    assert!(!answer.has_content_type, "{answer:?}");
+    (answer.status, reply.error[0].clone())
+}
+
+async fn pool_with_work(change: impl FnOnce(&mut Config)) -> Pool {
+    let pool = Pool::start(ScriptedNode::default(), change).await;
+    let (file, template) = work(HEIGHT, 1);
+    pool.advance(&file, &template).await;
+    pool
+}
+
+/// Every request is in exactly one place.
+fn assert_conserved(pool: &Pool) {
+    let stats = pool.handler.stats();
+    let ended = stats.accepted + stats.duplicate + stats.rejected + stats.overloaded + stats.failed;
+    assert_eq!(stats.received, ended + stats.in_flight, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_share_is_paid_once() {
+    let pool = pool_with_work(|_| {}).await;
+    let (first, warnings) = event_of(&pool.share(&SHARE.body()).await);
+    assert_eq!((first.time, warnings.len()), (NOW_MS, 0));
+    // The fields that the pool overwrites do not make another share of it.
+    let mut altered = SHARE.upload().header_and_proof().to_vec();
+    altered[0..4].fill(0x77);
+    altered[68..76].fill(0x77);
+    let altered = ShareUpload::new(*SHARE.upload().commitment(), altered).unwrap();
+    for body in [SHARE.body(), altered.to_json()] {
+        let (again, warnings) = event_of(&pool.share(&body).await);
+        assert_eq!((again, &warnings[..]), (first.clone(), &["Duplicate share".to_owned()][..]));
+    }
+    assert_eq!(pool.pay_log(), [first.to_line()]);
+    assert_eq!(pool.node.share_calls().len(), 1);
+    let other = Share { nonce: 2, ..SHARE };
+    event_of(&pool.share(&other.body()).await);
+    let stats = pool.handler.stats();
+    assert_eq!((stats.accepted, stats.duplicate), (2, 2));
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn shares_at_the_same_moment_are_paid_once() {
+    let pool = pool_with_work(|_| {}).await;
+    pool.node.script().check_time = Duration::from_millis(100);
+    let body = SHARE.body();
+    let posts = (0..8).map(|_| {
+        let (addr, body) = (pool.addr, body.clone());
+        tokio::spawn(async move {
+            pool::send(addr, "POST", "/submit", SHARE_HEADERS, body.as_bytes()).await
+        })
+    });
+    let mut fresh = 0;
+    for post in posts.collect::<Vec<_>>() {
+        fresh += usize::from(event_of(&post.await.unwrap()).1.is_empty());
+    }
+    assert_eq!((fresh, pool.pay_log().len()), (1, 1));
+    assert_eq!(pool.node.share_calls().len(), 1);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_block_told_again_is_no_second_block() {
+    let pool = pool_with_work(|_| {}).await;
+    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
+    let (first, _) = event_of(&pool.share(&SHARE.body()).await);
+    assert!(first.block && first.header_hash.is_some());
+    let (again, warnings) = event_of(&pool.share(&SHARE.body()).await);
+    assert_eq!((again, warnings.len()), (first.without_block(), 1));
+    // Another block of the same work is submitted too, however soon.
+    let (second, _) = event_of(&pool.share(&Share { nonce: 2, ..SHARE }.body()).await);
+    assert!(second.block);
+    let stats = pool.handler.stats();
+    assert_eq!((stats.blocks_submitted, stats.blocks_taken), (2, 2));
+    assert_eq!(std::fs::read_dir(pool.dir.path().join("blocks")).unwrap().count(), 0);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn the_previous_work_is_paid_for_a_while_as_no_block() {
+    let pool = pool_with_work(|config| config.previous_work_grace_ms = 1500).await;
+    let (file, template) = work(HEIGHT + 1, 2);
+    pool.advance(&file, &template).await;
+    let since = Instant::now();
+    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
+    let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
+    assert!(!event.block && warnings[0].contains("previous work"), "{warnings:?}");
+    assert!(matches!(&pool.node.share_calls()[..], [Call::CheckShare(_)]));
+    // A fresh share for the new work is a block as ever.
+    let (event, _) = event_of(&pool.share(&Share { previous: 2, ..SHARE }.body()).await);
+    assert!(event.block);
+    tokio::time::sleep(Duration::from_millis(1600).saturating_sub(since.elapsed())).await;
+    let (status, text) = error_of(&pool.share(&Share { nonce: 2, ..SHARE }.body()).await);
+    let (expected, got) = ("02".repeat(32), "01".repeat(32));
+    assert_eq!(status, 400);
+    assert_eq!(
+        text,
+        format!("Share is for wrong work, expecting previous hash [{expected}] but got [{got}]")
+    );
+    assert_eq!(pool.handler.stats().accepted_previous_work, 1);
+    // The new parent of the work is an event, the first one was not.
+    pool.until("block event", |stats| stats.block_events == 1).await;
+    let block = pool.pay_log().into_iter().find(|line| line.contains(r#""type":"block""#)).unwrap();
+    assert!(block.contains(&format!(r#""hash":"{expected}","height":77"#)), "{block}");
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_block_without_an_answer_is_submitted_until_there_is_one() {
+    let pool = pool_with_work(|_| {}).await;
+    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
+    pool.node.script().submit = Err(pool::away("submitblock"));
+    let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
+    assert!(!event.block && warnings[0].contains("pending"), "{warnings:?}");
+    assert_eq!(pool.handler.stats().blocks_pending, 1);
+    // The handler is restarted with the node still away.
+    let node = pool.node.clone();
+    let (dir, outcome) = pool.stop().await;
+    outcome.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("blocks")).unwrap().count(), 1);
+    let pool = Pool::start_in(dir, node, |_| {}).await;
+    pool.until("submitted", |stats| stats.blocks_submitted == 1).await;
+    // The first submission was taken after all.
+    let text = "rejected: 1.0 ErrDuplicateBlock: already have block";
+    pool.node.script().submit = Ok(SubmitVerdict::Refused(text.to_owned()));
+    pool.until("taken", |stats| stats.blocks_taken == 1).await;
+    let lines = pool.pay_log();
+    assert_eq!(lines.len(), 2);
+    let late: ShareEvent = serde_json::from_str(&lines[1]).unwrap();
+    assert!(late.block && late.header_hash.is_some());
+    assert_eq!(late.without_block(), event);
+    let blocks = pool.dir.path().join("blocks");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while std::fs::read_dir(&blocks).unwrap().count() > 0 {
+        assert!(Instant::now() < deadline, "the settled block stays on disk");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_share_whose_block_is_refused_is_paid() {
+    let pool = pool_with_work(|_| {}).await;
+    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
+    let text = "rejected: already have block x";
+    pool.node.script().submit = Ok(SubmitVerdict::Refused(text.to_owned()));
+    let answer = pool.share(&SHARE.body()).await;
+    assert_eq!(error_of(&answer), (409, "already have block".to_owned()));
+    pool.node.script().submit = Err(pool::refused(-22, "Block decode failed"));
+    let answer = pool.share(&Share { nonce: 2, ..SHARE }.body()).await;
+    assert_eq!(error_of(&answer).0, 400);
+    assert_eq!(pool.pay_log().len(), 2);
+    let stats = pool.handler.stats();
+    assert_eq!((stats.accepted, stats.blocks_refused, stats.blocks_pending), (2, 2, 0));
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn what_would_hurt_the_node_does_not_reach_it() {
+    let pool = pool_with_work(|_| {}).await;
+    let parent = |parent| Share { parent, ..SHARE };
+    let bits = |work_bits| Share { work_bits, ..SHARE };
+    let cases = [
+        (parent(199_998), "announcement parent block [199998] out of range"),
+        (parent(0x8000_0000), "announcement parent block [2147483648] out of range"),
+        (bits(0), "announcement [0] work target [00000000] is not well-formed"),
+        (bits(0x2000_0000), "announcement [0] work target [20000000] is not well-formed"),
+        (bits(0x2080_0001), "announcement [0] work target [20800001] is not well-formed"),
+        (
+            Share { ann_count: 0, ..SHARE },
+            r#"Failed validation of share [{"code":-32603,"message":"the commitment counts no announcements or its target leaves no work"}]"#,
+        ),
+    ];
+    for (share, text) in cases {
+        let answer = pool.share(&share.body()).await;
+        assert_eq!(error_of(&answer), (400, text.to_owned()));
+    }
+    assert_eq!(error_of(&pool.share("{}").await).1, "Upload is not parsable as json");
+    let crash = r#"{"coinbase_commit":"","header_and_proof":"00"}"#;
+    assert_eq!(error_of(&pool.share(crash).await).1, "Upload is not parsable as json");
+    let long = "p".repeat(2000);
+    let headers = [("x-pc-payto", &long[..]), ("x-pc-sver", "1")];
+    let answer = pool.send("POST", "/submit", &headers, SHARE.body().as_bytes()).await;
+    assert_eq!(error_of(&answer).1, "payto too long");
+    assert!(pool.node.share_calls().is_empty());
+    event_of(&pool.share(&parent(199_997).body()).await);
+    let stats = pool.handler.stats();
+    assert_eq!((stats.rejected_announcement, stats.rejected_malformed), (5, 3));
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn the_own_check_spares_the_node() {
+    let pool = pool_with_work(|config| config.own_check = true).await;
+    let (status, text) = error_of(&pool.share(&SHARE.body()).await);
+    assert_eq!(status, 400);
+    assert!(
+        text.starts_with(r#"Failed validation of share [{"code":-32603,"message":""#),
+        "{text}"
+    );
+    assert!(pool.node.share_calls().is_empty());
+    assert_eq!(pool.handler.stats().rejected_invalid, 1);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_is_away_costs_no_accepted_share() {
+    let pool = pool_with_work(|_| {}).await;
+    pool.node.script().share = Err(pool::away("checkpcshare"));
+    let (status, text) = error_of(&pool.share(&SHARE.body()).await);
+    assert_eq!(status, 500);
+    assert!(text.starts_with("Unable to check share ["), "{text}");
+    pool.node.script().share = Ok(ShareVerdict::Ok);
+    // It was not accepted, so it is not a duplicate.
+    assert!(event_of(&pool.share(&SHARE.body()).await).1.is_empty());
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn before_the_work_is_there() {
+    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
+    let answer = pool.share(&SHARE.body()).await;
+    assert_eq!((answer.status, &answer.body[..]), (500, "server not ready"));
+    // A configuration, no work.
+    let (bytes, template) = work(HEIGHT, 1);
+    let file = WorkFile::parse(&bytes).unwrap();
+    pool.publish_config(&file, &["http://127.0.0.1:9/submit"]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let answer = loop {
+        let answer = pool.share(&SHARE.body()).await;
+        if answer.body != "server not ready" {
+            break answer;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(error_of(&answer), (500, "no currentWork".to_owned()));
+    // The work, but the template of another one.
+    let other = work(HEIGHT, 9).1;
+    pool.advance(&bytes, &other).await;
+    let answer = pool.share(&SHARE.body()).await;
+    assert_eq!(error_of(&answer), (500, "Unable to get block template".to_owned()));
+    pool.publish(&bytes, &template);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while pool.share(&SHARE.body()).await.status != 200 {
+        assert!(Instant::now() < deadline, "the template is not tried again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_share_for_work_that_is_on_its_way_waits_for_it() {
+    let pool = pool_with_work(|_| {}).await;
+    let (bytes, template) = work(HEIGHT + 1, 2);
+    pool.publish_config(&WorkFile::parse(&bytes).unwrap(), &["http://127.0.0.1:9/submit"]);
+    let body = Share { previous: 2, ..SHARE }.body();
+    let addr = pool.addr;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let post = loop {
+        assert!(Instant::now() < deadline, "no share waits for the announced work");
+        let body = body.clone();
+        let post = tokio::spawn(async move {
+            pool::send(addr, "POST", "/submit", SHARE_HEADERS, body.as_bytes()).await
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if !post.is_finished() {
+            break post;
+        }
+        // The handler has not read the configuration yet.
+        assert_eq!(post.await.unwrap().status, 400);
+    };
+    pool.publish(&bytes, &template);
+    event_of(&post.await.unwrap());
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn slow_and_many_requests_are_bounded() {
+    let change = |config: &mut Config| {
+        config.max_connections = 2;
+        config.body_timeout_ms = 700;
+    };
+    let pool = pool_with_work(change).await;
+    let half =
+        b"POST /submit HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{";
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(pool.addr).await.unwrap();
+        stream.write_all(half).await.unwrap();
+        slow.push(stream);
+    }
+    pool.until("in flight", |stats| stats.in_flight == 2).await;
+    let answer = pool.share(&SHARE.body()).await;
+    assert_eq!((answer.status, &answer.body[..]), (501, "overloaded"));
+    for stream in slow {
+        assert_eq!(
+            error_of(&pool::read_answer(stream).await),
+            (408, "body did not arrive".to_owned())
+        );
+    }
+    event_of(&pool.share(&SHARE.body()).await);
+    assert_eq!(pool.handler.stats().overloaded, 1);
+    // Exactly as long as allowed is not too big.
+    let most = pool.share(&" ".repeat(65_535)).await;
+    assert_eq!(error_of(&most).1, "Upload is not parsable as json");
+    assert_eq!(error_of(&pool.share(&" ".repeat(65_536)).await).1, "too big");
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_share_is_taken_to_its_end_when_the_miner_goes_away() {
+    let pool = pool_with_work(|_| {}).await;
+    {
+        let mut script = pool.node.script();
+        script.check_time = Duration::from_millis(300);
+        script.share = Ok(ShareVerdict::ResubmitAsBlock);
+    }
+    let body = SHARE.body();
+    let mut stream = TcpStream::connect(pool.addr).await.unwrap();
+    let head = format!(
+        "POST /submit HTTP/1.1\r\nhost: x\r\nx-pc-payto: a\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while pool.node.share_calls().is_empty() {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    pool.until("block", |stats| stats.blocks_taken == 1).await;
+    pool.until("accepted", |stats| stats.accepted == 1).await;
+    assert!(pool.pay_log()[0].contains(r#""block":true"#));
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn remembered_shares_are_bounded() {
+    let pool = pool_with_work(|config| config.shares_per_work_max = 1).await;
+    event_of(&pool.share(&SHARE.body()).await);
+    let answer = pool.share(&Share { nonce: 2, ..SHARE }.body()).await;
+    assert_eq!(error_of(&answer), (501, "overloaded".to_owned()));
+    assert_eq!(event_of(&pool.share(&SHARE.body()).await).1, ["Duplicate share"]);
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_handler_that_is_not_listed_ends_and_says_why() {
+    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
+    let file = WorkFile::parse(&work(HEIGHT, 1).0).unwrap();
+    pool.publish_config(&file, &["http://127.0.0.1:8/submit"]);
+    let error = pool.handler.join().await.unwrap_err();
+    assert!(matches!(&error, RunError::NotListed { .. }));
+    assert_eq!(
+        error.to_string(),
+        "public_url http://127.0.0.1:9/submit is not in submitBlockUrls of the master: \
+         [http://127.0.0.1:8/submit]"
+    );
+}
+
+#[tokio::test]
+async fn statistics_are_served_and_errors_of_the_start_are_told() {
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let pool = pool_with_work(|config| config.metrics_listen = Some(any)).await;
+    event_of(&pool.share(&SHARE.body()).await);
+    let addr = pool.handler.metrics_addr().unwrap();
+    let metrics = pool::send(addr, "GET", "/metrics", &[], b"").await.body;
+    assert!(metrics.contains("packetcrypt_blkhandler_shares_accepted_total 1"), "{metrics}");
+    let stats = pool::send(addr, "GET", "/stats.json", &[], b"").await.body;
+    assert!(stats.contains("\"work_height\": 200000"), "{stats}");
+    let taken =
+        Config { listen: pool.addr, dir: pool.dir.path().join("second"), ..Config::default() };
+    let error = packetcrypt_blkhandler::start(taken, ScriptedNode::default(), Shutdown::new());
+    assert!(matches!(error.await.unwrap_err(), StartError::Listen(_)));
+    let wrong = Config { max_connections: 0, ..Config::default() };
+    let error = packetcrypt_blkhandler::start(wrong, ScriptedNode::default(), Shutdown::new());
+    assert!(error.await.unwrap_err().to_string().starts_with("max_connections = 0: "));
+    pool.stop().await.1.unwrap();
+}
