@@ -30,6 +30,7 @@ pub mod paylog;
 pub mod pool_client;
 pub mod queue;
 pub mod shutdown;
+pub mod sprayer;
 
 pub use clock::{Clock, SystemClock, TestClock};
 pub use shutdown::Shutdown;

@@ -187,7 +187,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_decoded_or_refused(wire: Vec<u8>, pieces: Vec<usize>) {
-            let _ = decode(wire, &pieces);
+            let _ = decode(&wire, &pieces);
         }
 
         #[test]
@@ -202,7 +202,7 @@ mod tests {
                 wire.extend(b"\r\n");
             }
             wire.extend(b"0\r\n\r\n");
-            let (data, used, done) = decode(wire, &pieces).unwrap();
+            let (data, used, done) = decode(&wire, &pieces).unwrap();
             prop_assert_eq!((data, used, done), (chunks.concat(), wire.len(), true));
         }
     }

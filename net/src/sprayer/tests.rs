@@ -1,0 +1,176 @@
+use super::*;
+use std::time::{Duration, Instant};
+
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn announcements(first: u32, count: u32) -> Vec<AnnouncementBytes> {
+    let one = |n: u32| {
+        let mut bytes = [0x5a; 1024];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        bytes
+    };
+    (first..first + count).map(one).collect()
+}
+
+fn number(bytes: &AnnouncementBytes) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+fn start(password: &str, subscribe_to: &[SocketAddr]) -> Sprayer {
+    let options = SprayerOptions {
+        subscribe_to: subscribe_to.to_vec(),
+        ..SprayerOptions::new(LOCAL, password)
+    };
+    Sprayer::start(options, &Shutdown::new()).unwrap()
+}
+
+fn until(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(10), "did not come true in 10 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn subscribers(sprayer: &Sprayer) -> usize {
+    sprayer.stats().peers.iter().filter(|peer| peer.is_subscriber).count()
+}
+
+fn collect(sprayer: &Sprayer, count: usize) -> Vec<u32> {
+    let start = Instant::now();
+    let mut seen = Vec::new();
+    while seen.len() < count && start.elapsed() < Duration::from_secs(10) {
+        let batch = sprayer.received().pop_timeout(Duration::from_millis(100));
+        seen.extend(batch.into_iter().flat_map(|b| b.announcements).map(|a| number(&a)));
+    }
+    seen.sort_unstable();
+    seen
+}
+
+#[test]
+fn a_subscriber_gets_everything_and_its_subscriber_too() {
+    let source = start("pass", &[]);
+    let relay = start("pass", &[source.local_addr()]);
+    let last = start("pass", &[relay.local_addr()]);
+    let stranger = start("wrong", &[source.local_addr()]);
+    until(|| subscribers(&source) == 1 && subscribers(&relay) == 1);
+    until(|| source.stats().wrong_passwords == 1);
+    // One alone comes by the flush; many come in chunks.
+    assert_eq!(source.send(announcements(0, 1)), 0);
+    assert_eq!(collect(&relay, 1), [0]);
+    assert_eq!(source.send(announcements(1, 1500)), 0);
+    let all: Vec<u32> = (1..1501).collect();
+    assert_eq!(collect(&relay, 1500), all);
+    assert_eq!(collect(&last, 1501), (0..1501).collect::<Vec<_>>());
+    // What comes a second time is dropped, at the first that knows it.
+    source.send(announcements(0, 100));
+    until(|| relay.stats().duplicates == 100);
+    let stats = relay.stats();
+    assert_eq!((stats.received, stats.incoming.pushed), (1601, 1501));
+    let sent = source.stats().peers[0].clone();
+    assert_eq!((sent.sent, sent.dropped, sent.queued), (1601, 0, 0));
+    assert_eq!(stranger.stats().received, 0);
+    assert_eq!(last.stats().duplicates, 0);
+}
+
+#[test]
+fn relays_in_a_circle_come_to_rest() {
+    // Each must know the other's address before it starts.
+    let probe = UdpSocket::bind(LOCAL).unwrap();
+    let second_addr = probe.local_addr().unwrap();
+    let first = start("", &[second_addr]);
+    drop(probe);
+    let options = SprayerOptions {
+        subscribe_to: vec![first.local_addr()],
+        spray_at: vec![first.local_addr()],
+        ..SprayerOptions::new(second_addr, "")
+    };
+    let second = Sprayer::start(options, &Shutdown::new()).unwrap();
+    until(|| subscribers(&first) == 1);
+    first.send(announcements(0, 10));
+    assert_eq!(collect(&second, 10), (0..10).collect::<Vec<_>>());
+    second.send(announcements(10, 5));
+    assert_eq!(collect(&first, 5), [10, 11, 12, 13, 14]);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!((first.stats().received, second.stats().received), (5, 10));
+}
+
+#[test]
+fn datagrams_are_those_of_the_protocol() {
+    let source = start("", &[]);
+    let plain = UdpSocket::bind(LOCAL).unwrap();
+    plain.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let subscription = br#"{"yes_please_dos_me_passwd":"","num":0,"count":1}"#;
+    plain.send_to(subscription, source.local_addr()).unwrap();
+    until(|| subscribers(&source) == 1);
+    source.send(announcements(0, 70));
+    let mut buffer = vec![0; 70_000];
+    let mut sequence = 0u64;
+    for records in [63, 7] {
+        let (len, from) = plain.recv_from(&mut buffer).unwrap();
+        assert_eq!((len, from), (records * 1032, source.local_addr()));
+        for record in buffer[..len].chunks(1032) {
+            assert_eq!(record[..8], sequence.to_le_bytes());
+            assert_eq!(record[8..12], u32::try_from(sequence).unwrap().to_le_bytes());
+            sequence += 1;
+        }
+    }
+}
+
+#[test]
+fn the_recorded_datagram_is_taken_from_those_subscribed_to_only() {
+    let sender = UdpSocket::bind(LOCAL).unwrap();
+    let stranger = UdpSocket::bind(LOCAL).unwrap();
+    let sprayer = start("", &[sender.local_addr().unwrap()]);
+    let mut cases = 0;
+    for file in packetcrypt_vectors::files("pool", "sprayer_datagram", "bin") {
+        let bytes = file.bytes();
+        sender.send_to(&bytes, sprayer.local_addr()).unwrap();
+        stranger.send_to(&bytes, sprayer.local_addr()).unwrap();
+        cases += 1;
+        file.report(1);
+    }
+    assert!(cases > 0);
+    until(|| sprayer.stats().stranger_datagrams == cases);
+    until(|| sprayer.stats().received == 63 * cases);
+    let batch = sprayer.received().pop_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(batch.from, sender.local_addr().unwrap());
+    let stats = sprayer.stats();
+    assert_eq!(stats.received, stats.duplicates + stats.incoming.pushed);
+    sprayer.refuse_source(batch.from);
+    sender.send_to(&[0; 1032], sprayer.local_addr()).unwrap();
+    until(|| sprayer.stats().stranger_datagrams == cases + 1);
+}
+
+#[test]
+fn garbage_is_counted_and_survived() {
+    let sender = UdpSocket::bind(LOCAL).unwrap();
+    let sprayer = start("pass", &[sender.local_addr().unwrap()]);
+    let tails: [&[u8]; 5] = [b"", b"{", b"{}", b"\xff\xff", b"[1,2]"];
+    for tail in tails {
+        sender.send_to(tail, sprayer.local_addr()).unwrap();
+        sender.send_to(&[&[0; 1032], tail, b"x"].concat(), sprayer.local_addr()).unwrap();
+    }
+    until(|| sprayer.stats().garbage_datagrams == 10);
+    sender.send_to(&[1; 2064], sprayer.local_addr()).unwrap();
+    until(|| sprayer.stats().received == 2);
+    assert_eq!(sprayer.stats().peers[0].received, 2);
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let with = |change: fn(&mut SprayerOptions)| {
+        let mut options = SprayerOptions::new(LOCAL, "secret");
+        change(&mut options);
+        assert!(!format!("{options:?}").contains("secret"));
+        Sprayer::start(options, &Shutdown::new()).map(|_| ()).unwrap_err()
+    };
+    let mss = with(|o| o.mss_bytes = 1031);
+    assert_eq!(mss.to_string(), "mss is 1031 bytes but a record has 1032");
+    let long = with(|o| o.password = "x".repeat(1000));
+    assert!(matches!(long, SprayerError::PasswordTooLong(1000)));
+    let group = with(|o| o.multicast = Some(Ipv4Addr::new(10, 0, 0, 1)));
+    assert!(matches!(group, SprayerError::NotMulticast { .. }));
+    let bind = with(|o| o.bind = "192.0.2.1:1".parse().unwrap());
+    assert!(bind.to_string().contains("192.0.2.1:1"), "{bind}");
+}
