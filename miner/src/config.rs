@@ -1,0 +1,119 @@
+//! What the announcement miner can be told, with the bounds of each value.
+
+use core::fmt;
+
+use packetcrypt_proto::address;
+use serde::Deserialize;
+
+/// Settings of one announcement miner.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Base URLs of the pools. The first one that is alive decides what is mined; every
+    /// announcement is offered to all of them.
+    pub pools: Vec<String>,
+    /// Who is paid. There is no default: an announcement for nobody is lost work.
+    pub payment_address: String,
+    /// Mining threads; 0 = one for each processor.
+    pub threads: usize,
+    /// Processors to pin the threads to, e.g. `0-3,8`; empty = not pinned.
+    pub cpus: String,
+    /// Uploads in progress to one handler at the most.
+    pub uploaders: usize,
+    /// Seconds until an upload without an answer is given up.
+    pub upload_timeout_s: u64,
+    /// How many blocks below the tip to work; -1 = as the pool says.
+    pub mine_old_anns: i64,
+    /// Batches that wait for one handler at the most; then the oldest is dropped and counted.
+    pub queue_len_max: usize,
+    /// Milliseconds after which a batch is sent although it is not full.
+    pub batch_age_ms_max: u64,
+    /// Seconds between two statistics lines; 0 = none.
+    pub stats_interval_s: u64,
+    /// Scheduling priority of the mining threads as of nice(1), 0..=19.
+    pub nice: u8,
+    /// Where `/metrics` and `/stats.json` are served; absent = nowhere.
+    pub metrics_listen: Option<std::net::SocketAddr>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            pools: Vec::new(),
+            payment_address: String::new(),
+            threads: 0,
+            cpus: String::new(),
+            uploaders: 10,
+            upload_timeout_s: 30,
+            mine_old_anns: -1,
+            queue_len_max: 100,
+            batch_age_ms_max: 10_000,
+            stats_interval_s: 10,
+            nice: 0,
+            metrics_listen: None,
+        }
+    }
+}
+
+/// A setting that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Name of the setting.
+    pub key: &'static str,
+    /// What it was set to.
+    pub value: String,
+    /// What is expected.
+    pub rule: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?}: {}", self.key, self.value, self.rule)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks every value against its rule.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let broken = |key, value: &dyn fmt::Display, rule: &str| {
+            Err(ConfigError { key, value: value.to_string(), rule: rule.to_owned() })
+        };
+        if self.payment_address.is_empty() {
+            return broken("payment_address", &"", "an address to be paid at must be given");
+        }
+        if let Err(reason) = address::check(&self.payment_address) {
+            let rule = format!("must be an address of the PKT network: {reason}");
+            return broken("payment_address", &self.payment_address, &rule);
+        }
+        if self.pools.is_empty() {
+            return broken("pools", &"", "at least one pool URL must be given");
+        }
+        if self.threads > THREADS_MAX {
+            return broken("threads", &self.threads, "at most 4096");
+        }
+        if self.uploaders == 0 || self.uploaders > 1000 {
+            return broken("uploaders", &self.uploaders, "1 to 1000");
+        }
+        if self.upload_timeout_s == 0 || self.upload_timeout_s > 3600 {
+            return broken("upload_timeout_s", &self.upload_timeout_s, "1 to 3600 seconds");
+        }
+        if !(-1..=i64::from(u32::MAX)).contains(&self.mine_old_anns) {
+            return broken("mine_old_anns", &self.mine_old_anns, "-1 or a number of blocks");
+        }
+        if self.queue_len_max == 0 || self.queue_len_max > 100_000 {
+            return broken("queue_len_max", &self.queue_len_max, "1 to 100000 batches");
+        }
+        if !(10..=600_000).contains(&self.batch_age_ms_max) {
+            return broken("batch_age_ms_max", &self.batch_age_ms_max, "10 to 600000 milliseconds");
+        }
+        if self.nice > 19 {
+            return broken("nice", &self.nice, "0 to 19");
+        }
+        Ok(())
+    }
+}
+
+/// No machine has more processors; a larger number is a typing error.
+const THREADS_MAX: usize = 4096;

@@ -1,0 +1,161 @@
+//! The mining threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use packetcrypt_core::announcement::{self, Announcement, PrepareError, Prepared, Request, Table};
+use packetcrypt_core::backend::Backend;
+use packetcrypt_core::difficulty;
+use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
+use packetcrypt_core::randhash::Interpreter;
+use packetcrypt_net::hw;
+use tokio::sync::mpsc;
+
+use crate::stats::MiningCounters;
+
+/// Nonces between two looks at the job.
+const NONCES_PER_LOOK: u32 = 64;
+/// How long a thread sleeps at the most when there is nothing to mine.
+const IDLE_WAIT_MS: u64 = 500;
+
+/// An announcement that was found. Boxed, because it waits in a queue.
+pub(crate) type Found = Box<Announcement>;
+
+/// The present job, shared by all threads.
+#[derive(Debug, Default)]
+pub(crate) struct JobBoard {
+    /// Counts the changes of the job; threads look at it between groups of nonces.
+    generation: AtomicU64,
+    request: Mutex<Option<Request>>,
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+impl JobBoard {
+    /// Sets what is mined from now on; the same job again changes nothing, so that nonces go on.
+    pub(crate) fn set(&self, request: Option<Request>) {
+        let mut present = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        if *present == request {
+            return;
+        }
+        *present = request;
+        self.generation.fetch_add(1, Release);
+        self.changed.notify_all();
+    }
+
+    /// Ends the threads.
+    pub(crate) fn stop(&self) {
+        let _present = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stop.store(true, Release);
+        self.generation.fetch_add(1, Release);
+        self.changed.notify_all();
+    }
+
+    /// Waits for a job; `None` = the end.
+    fn wait(&self) -> Option<(u64, Request)> {
+        let mut present = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.stop.load(Acquire) {
+                return None;
+            }
+            if let Some(request) = present.as_ref() {
+                return Some((self.generation.load(Acquire), request.clone()));
+            }
+            let wait = Duration::from_millis(IDLE_WAIT_MS);
+            present = match self.changed.wait_timeout(present, wait) {
+                Ok((guard, _)) => guard,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    fn is_stale(&self, generation: u64) -> bool {
+        self.generation.load(Relaxed) != generation
+    }
+}
+
+/// What every thread is given.
+#[derive(Debug)]
+pub(crate) struct WorkerContext {
+    pub(crate) board: Arc<JobBoard>,
+    pub(crate) counters: Arc<MiningCounters>,
+    pub(crate) found: mpsc::Sender<Found>,
+    pub(crate) threads: u32,
+    /// First hard nonce of thread 0; random, so that two miners of one address differ.
+    pub(crate) first_hard_nonce: u32,
+    pub(crate) nice: u8,
+}
+
+/// Starts thread `index`, on `cpu` if one is given.
+pub(crate) fn spawn(
+    context: Arc<WorkerContext>,
+    index: u32,
+    cpu: Option<usize>,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(format!("ann-{index}")).spawn(move || {
+        if let Some(cpu) = cpu
+            && let Err(error) = hw::pin_thread(cpu)
+        {
+            tracing::warn!(cpu, %error, "mining thread not pinned");
+        }
+        if let Err(error) = hw::lower_thread_priority(context.nice) {
+            tracing::warn!(nice = context.nice, %error, "priority not lowered");
+        }
+        run(&context, index);
+    })
+}
+
+fn run(context: &WorkerContext, index: u32) {
+    // 9 MiB, taken once.
+    let mut items = vec![[0; ITEM_BYTES]; TABLE_ITEMS];
+    let mut nodes = vec![[0; NODE_BYTES]; TREE_NODES];
+    let Ok(mut table) = Table::new(&mut items, &mut nodes) else { return };
+    let mut interpreter = Box::new(Interpreter::new());
+    let mut hard_nonce = context.first_hard_nonce.wrapping_add(index);
+    while let Some((generation, request)) = context.board.wait() {
+        let stop = || context.board.is_stale(generation);
+        let prepared = announcement::prepare(
+            &request,
+            hard_nonce,
+            &mut table,
+            &mut *interpreter,
+            Backend::best(),
+            &stop,
+        );
+        match prepared {
+            Ok(prepared) => {
+                context.counters.tables.fetch_add(1, Relaxed);
+                search(context, generation, &request, &prepared);
+            }
+            Err(PrepareError::Stopped) => continue,
+            Err(_) => {
+                context.counters.tables_failed.fetch_add(1, Relaxed);
+            }
+        }
+        hard_nonce = hard_nonce.wrapping_add(context.threads);
+    }
+}
+
+fn search(context: &WorkerContext, generation: u64, request: &Request, prepared: &Prepared<'_>) {
+    let work = difficulty::target(request.work_bits)
+        .map_or(0, |target| difficulty::work_for_target(&target).saturating_u64());
+    let end = prepared.soft_nonce_max() + 1;
+    let mut next = 0;
+    while next < end && !context.board.is_stale(generation) {
+        let upper = (next + NONCES_PER_LOOK).min(end);
+        prepared.search(next..upper, &mut |announcement| {
+            context.counters.made.fetch_add(1, Relaxed);
+            context.counters.work.fetch_add(work, Relaxed);
+            // A full queue holds the thread back: better than to make what can not be sent. The
+            // receiver lives until the threads have ended.
+            let _ = context.found.blocking_send(Box::new(announcement.clone()));
+        });
+        context.counters.nonces.fetch_add(u64::from(upper - next), Relaxed);
+        next = upper;
+    }
+}
