@@ -1,1 +1,2 @@
 //! A whole PacketCrypt pool with an embedded node in one process.
+pub mod node;
