@@ -1,11 +1,11 @@
 //! From an upload and the pool's work to the share the node checks and the block it takes
 //! (spec 05, 10.2).
 
-use packetcrypt_core::block::coinbase;
 use packetcrypt_core::block::commitment::Commitment;
 use packetcrypt_core::block::header::BlockHeader;
+use packetcrypt_core::block::{coinbase, entities};
 use packetcrypt_core::bytes::{CompactTarget, Hash32, read_u32};
-use packetcrypt_proto::share::{ShareRejection, ShareUpload, element};
+use packetcrypt_proto::share::{ShareRejection, ShareUpload};
 use packetcrypt_proto::signing::SigningSeed;
 use packetcrypt_proto::template::BlockTemplate;
 use packetcrypt_proto::varint;
@@ -66,10 +66,10 @@ pub(crate) fn assemble(
     let mut header_and_proof = upload.header_and_proof().to_vec();
     header_and_proof[..header.len()].copy_from_slice(&header);
     if !signatures.is_empty() {
-        varint::write(element::SIGNATURES, &mut header_and_proof);
+        varint::write(entities::SIGNATURES, &mut header_and_proof);
         varint::write_bytes(&signatures, &mut header_and_proof);
     }
-    varint::write(element::END, &mut header_and_proof);
+    varint::write(entities::END, &mut header_and_proof);
     varint::write_bytes(&[], &mut header_and_proof);
     let mut coinbase = template.transactions.first().cloned().unwrap_or_default();
     coinbase::put_commitment(&mut coinbase, &Commitment(*upload.commitment()))
