@@ -247,6 +247,15 @@ impl Store {
         }
     }
 
+    fn source_of(&self, classes: &[ClassSummary], slot: u32) -> Option<SourceId> {
+        let index = self.locked();
+        let holds = |of: &ClassSummary| {
+            let class = index.classes.get(&of.id)?;
+            class.slots.contains(&slot).then_some(class.key.source)
+        };
+        classes.iter().find_map(holds)
+    }
+
     fn unpin(&self, pin: u64, classes: &[ClassSummary]) {
         let mut index = self.locked();
         for of in classes {

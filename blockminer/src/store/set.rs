@@ -8,7 +8,7 @@ use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 
 use super::Store;
-use crate::class::ClassSummary;
+use crate::class::{ClassSummary, SourceId};
 
 /// Sets below this many announcements are sorted by one thread.
 const PARALLEL_SORT_MIN: usize = 1 << 14;
@@ -85,8 +85,18 @@ impl PinnedSet {
         unsafe { self.store.arena.hash(self.slots[number]) }
     }
 
-    /// Brings the announcements in the order of the index (spec 04, 4.1), drops those that may
-    /// not be in a tree, and one more when the number left is even (spec 04, 5.4).
+    /// Who sent the announcement with this number. Looks through whole classes: for the rare case
+    /// that one turns out bad.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[must_use]
+    pub fn source_of(&self, number: usize) -> Option<SourceId> {
+        self.store.source_of(&self.classes, self.slots[number])
+    }
+
+    /// Brings the announcements in the order of the index and drops those that may not be in a tree
+    /// (spec 04, 4.1).
     #[must_use]
     pub fn into_index(mut self, threads: usize) -> PinnedSet {
         let threads = if self.slots.len() < PARALLEL_SORT_MIN { 1 } else { threads.max(1) };
@@ -105,9 +115,13 @@ impl PinnedSet {
                 self.slots.push(keyed.slot);
             }
         }
-        let odd = tree::odd_count(self.slots.len() as u64) as usize;
-        self.slots.truncate(odd);
         self
+    }
+
+    /// Drops the last announcement of an even number of them: a drawn one beside the pad has no
+    /// proof that everybody accepts (spec 04, 5.4).
+    pub fn make_odd(&mut self) {
+        self.slots.truncate(tree::odd_count(self.slots.len() as u64) as usize);
     }
 
     /// Keys with slots, the range of all keys cut in equal parts.
@@ -121,7 +135,7 @@ impl PinnedSet {
                     scope.spawn(move || self.scatter_some(numbers, parts))
                 })
                 .collect();
-            workers.into_iter().flat_map(|worker| worker.join()).collect()
+            workers.into_iter().map(joined).collect()
         });
         (0..parts)
             .map(|part| pieces.iter().flat_map(|piece| piece[part].iter().copied()).collect())
@@ -138,6 +152,11 @@ impl PinnedSet {
         }
         scattered
     }
+}
+
+/// The result of a worker; its panic is ours.
+fn joined<T>(worker: thread::ScopedJoinHandle<'_, T>) -> T {
+    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl Drop for PinnedSet {

@@ -170,7 +170,9 @@ fn the_index_is_sorted_and_odd_with_any_number_of_threads() {
     let store = store(20_000);
     insert(&store, 0..20_000, 100, 103);
     let keys = |threads| {
-        let set = pin_all(&store).into_index(threads);
+        let mut set = pin_all(&store).into_index(threads);
+        assert_eq!(set.len(), 20_000);
+        set.make_odd();
         (0..set.len()).map(|number| tree::key(set.hash(number))).collect::<Vec<_>>()
     };
     let one = keys(1);

@@ -1,0 +1,236 @@
+//! Mining: threads that hash the current job (spec 04, 13.2).
+//!
+//! Each thread has a header nonce of its own and counts the low nonce up, over all jobs; after 2^32
+//! of them it takes the next header nonce that no other thread has. The first header nonce is
+//! random, so that two miners which hold the same announcements do not hash the same.
+//!
+//! Between two batches of nonces a thread looks at one number: whether the job has changed. A
+//! solution is sent on with its job. When solutions are found faster than they are checked the
+//! threads wait instead of dropping them.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use packetcrypt_core::backend::Backend;
+use packetcrypt_core::block::BlockHeader;
+use packetcrypt_core::block::search::{HeaderSearch, Solution};
+
+use crate::job::Job;
+use crate::stats::{ShareCounters, ShareOutcome, Ticket};
+
+/// Nonces between two looks at the job: about 3 ms on a slow core.
+const NONCES_PER_STEP: u32 = 32;
+/// Low nonces of a header nonce.
+const LOW_NONCES: u64 = 1 << 32;
+/// How long a thread waits before it looks again whether solutions are taken.
+const FULL_WAIT: Duration = Duration::from_millis(2);
+/// How long an idle thread sleeps at most.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+
+/// A solution with what it was found in.
+pub(crate) struct Found {
+    pub(crate) job: Arc<Job>,
+    pub(crate) header_nonce: u32,
+    pub(crate) solution: Solution,
+    /// Counts what becomes of it.
+    pub(crate) ticket: Ticket,
+}
+
+/// The mining threads.
+pub(crate) struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    job: ArcSwapOption<Job>,
+    /// Grows with each change of the job.
+    changes: AtomicU64,
+    stop: AtomicBool,
+    idle: Mutex<()>,
+    wake: Condvar,
+    /// Nonces tried, for each thread.
+    nonces: Vec<Counter>,
+}
+
+/// Alone in its cache lines, since each is written by a thread of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicU64);
+
+impl Workers {
+    /// Starts this many threads, idle at first.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(
+        threads: usize,
+        backend: Backend,
+        found: &SyncSender<Found>,
+        counters: &Arc<ShareCounters>,
+    ) -> io::Result<Workers> {
+        let threads = threads.max(1);
+        let shared = Arc::new(Shared {
+            job: ArcSwapOption::empty(),
+            changes: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            idle: Mutex::new(()),
+            wake: Condvar::new(),
+            nonces: (0..threads).map(|_| Counter::default()).collect(),
+        });
+        let mut workers = Workers { shared, threads: Vec::with_capacity(threads) };
+        let first: u32 = rand::random();
+        for number in 0..threads {
+            let worker = Worker {
+                shared: workers.shared.clone(),
+                number,
+                header_nonce: first.wrapping_add(number as u32),
+                step: threads as u32,
+                low_nonce: 0,
+                tried: 0,
+                found: found.clone(),
+                counters: counters.clone(),
+            };
+            let name = format!("blk-mine-{number}");
+            let thread = thread::Builder::new().name(name).spawn(move || worker.run(backend));
+            match thread {
+                Ok(thread) => workers.threads.push(thread),
+                Err(error) => {
+                    workers.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Gives the threads another job; `None` makes them idle.
+    pub(crate) fn set_job(&self, job: Option<Arc<Job>>) {
+        self.shared.job.store(job);
+        self.shared.notify();
+    }
+
+    /// The job that is mined.
+    pub(crate) fn job(&self) -> Option<Arc<Job>> {
+        self.shared.job.load_full()
+    }
+
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.shared.nonces.len()
+    }
+
+    /// Nonces tried by all threads since the start.
+    pub(crate) fn nonces(&self) -> u64 {
+        self.shared.nonces.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Stops the threads and waits for them.
+    pub(crate) fn stop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.job.store(None);
+        self.shared.notify();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a mining thread had ended with a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn notify(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        // Taken so that no thread is between its look at the number and its sleep.
+        drop(self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_all();
+    }
+
+    fn wait_for_change(&self, seen: u64) {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.changes.load(Ordering::Acquire) == seen {
+            let waited = self.wake.wait_timeout(idle, IDLE_WAIT);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    header_nonce: u32,
+    /// Number of threads.
+    step: u32,
+    low_nonce: u32,
+    /// Low nonces tried with this header nonce.
+    tried: u64,
+    found: SyncSender<Found>,
+    counters: Arc<ShareCounters>,
+}
+
+impl Worker {
+    fn run(mut self, backend: Backend) {
+        let mut search =
+            Box::new(HeaderSearch::new(&BlockHeader([0; BlockHeader::BYTES]), backend));
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let changes = self.shared.changes.load(Ordering::Acquire);
+            match self.shared.job.load_full() {
+                Some(job) => self.mine(&mut search, &job, changes),
+                None => self.shared.wait_for_change(changes),
+            }
+        }
+    }
+
+    /// Hashes one job until it is no longer the current one.
+    fn mine(&mut self, search: &mut HeaderSearch, job: &Arc<Job>, changes: u64) {
+        let (target, count) = (job.mining_target(), job.tree().count());
+        search.set_header(&job.header().with_nonce(self.header_nonce));
+        while self.shared.changes.load(Ordering::Acquire) == changes {
+            if self.tried >= LOW_NONCES {
+                self.header_nonce = self.header_nonce.wrapping_add(self.step);
+                self.tried = 0;
+                search.set_header(&job.header().with_nonce(self.header_nonce));
+            }
+            let nonces = (LOW_NONCES - self.tried).min(u64::from(NONCES_PER_STEP)) as u32;
+            let solution = search.search(self.low_nonce, nonces, target, count, &**job.tree());
+            let tried = match &solution {
+                Some(solution) => solution.low_nonce.wrapping_sub(self.low_nonce) + 1,
+                None => nonces,
+            };
+            self.low_nonce = self.low_nonce.wrapping_add(tried);
+            self.tried += u64::from(tried);
+            self.shared.nonces[self.number].0.fetch_add(u64::from(tried), Ordering::Relaxed);
+            if let Some(solution) = solution {
+                let ticket = self.counters.found();
+                let (job, header_nonce) = (job.clone(), self.header_nonce);
+                self.send(Found { job, header_nonce, solution, ticket });
+            }
+        }
+    }
+
+    /// Waits while the queue of solutions is full: what is found is not dropped.
+    fn send(&self, found: Found) {
+        let mut found = found;
+        loop {
+            found = match self.found.try_send(found) {
+                Ok(()) => return,
+                Err(TrySendError::Full(back)) if !self.shared.stop.load(Ordering::Acquire) => back,
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
+                    return back.ticket.finish(ShareOutcome::Lost);
+                }
+            };
+            thread::sleep(FULL_WAIT);
+        }
+    }
+}
