@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
-use packetcrypt_net::Shutdown;
+use packetcrypt_net::{Shutdown, limits};
 use packetcrypt_net::client::{ClientError, HttpClient, Request};
 use packetcrypt_proto::anns_index::{
     AnnFile, AnnsIndex, FILE_PATH_PREFIX, INDEX_BYTES_MAX, INDEX_PATH,
@@ -29,6 +29,9 @@ const RANGE_BYTES_MAX: u64 = 1 << 20;
 /// Announcements whose parent is this many blocks below the one to be mined are worth nothing at
 /// any target (spec 04, 2.3).
 const USABLE_BLOCKS: i64 = 260;
+/// How long a handler may wait with its answer for news, s. Bounds how long a handler whose work
+/// is known to be old is asked nothing.
+const LONG_POLL_S: u64 = 15;
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
@@ -97,9 +100,11 @@ impl Feed {
                 tokio::time::sleep(self.poll).await;
                 continue;
             };
-            let pause = match self.update(base, source, next.height, &mut have).await {
-                Ok(0) => self.poll,
-                Ok(_) => Duration::ZERO,
+            let asked = Instant::now();
+            match self.update(base, source, next.height, &mut have).await {
+                // Not faster than this, also where the handler answers at once without news, or
+                // with a few announcements each time.
+                Ok(_) => tokio::time::sleep(self.poll.saturating_sub(asked.elapsed())).await,
                 Err(FetchError::Ended) => return,
                 Err(error) => {
                     if self.peers.set_trouble(source, Some(error.to_string())) {
@@ -109,12 +114,11 @@ impl Feed {
                     tokio::time::sleep(retry_after(failures)).await;
                     continue;
                 }
-            };
+            }
             failures = 0;
             if self.peers.dropped_for(source).is_none() {
                 self.peers.set_trouble(source, None);
             }
-            tokio::time::sleep(pause).await;
         }
     }
 
@@ -126,9 +130,9 @@ impl Feed {
         height: u32,
         have: &mut Have,
     ) -> Result<u64, FetchError> {
-        let Ok(_permit) = self.permits.acquire().await else { return Err(FetchError::Ended) };
-        let index = self.index(base).await?;
+        let index = self.index(base, have).await?;
         have.keep_to(&index);
+        let Ok(_permit) = self.permits.acquire().await else { return Err(FetchError::Ended) };
         let mut bytes = 0;
         // The newest first: they are worth the most.
         for file in index.files.iter().rev() {
@@ -137,15 +141,22 @@ impl Feed {
             }
             bytes += self.download(base, source, file, have).await?;
             if self.peers.dropped_for(source).is_some() {
-                break;
+                return Ok(bytes);
             }
         }
+        have.newest = index.files.last().map(|file| (file.number, file.bytes));
         Ok(bytes)
     }
 
-    async fn index(&self, base: &str) -> Result<AnnsIndex, FetchError> {
-        let url = format!("{base}{INDEX_PATH}");
-        let request = Request::get(&url).reply_bytes_max(INDEX_BYTES_MAX);
+    /// The index; waits for one with news where the handler can do that, as ours does.
+    async fn index(&self, base: &str, have: &Have) -> Result<AnnsIndex, FetchError> {
+        let mut url = format!("{base}{INDEX_PATH}");
+        if let Some((number, bytes)) = have.newest {
+            url = format!("{url}?wait={LONG_POLL_S}&number={number}&bytes={bytes}");
+        }
+        let request = Request::get(&url)
+            .reply_bytes_max(INDEX_BYTES_MAX)
+            .request_ms_max(limits::REQUEST_MS_MAX + 1000 * LONG_POLL_S);
         let body = self.http.fetch(request).await?;
         AnnsIndex::parse(&body).map_err(|cause| FetchError::Index { url, cause })
     }
@@ -199,6 +210,8 @@ fn retry_after(failures: u32) -> Duration {
 struct Have {
     store: String,
     bytes: BTreeMap<u64, u64>,
+    /// Number and length of the newest file of the last index, all of which came.
+    newest: Option<(u64, u64)>,
 }
 
 impl Have {
@@ -206,8 +219,7 @@ impl Have {
     /// that has become shorter, since its content is not what came.
     fn keep_to(&mut self, index: &AnnsIndex) {
         if self.store != index.store {
-            self.store.clone_from(&index.store);
-            self.bytes.clear();
+            *self = Have { store: index.store.clone(), ..Have::default() };
         }
         self.bytes.retain(|number, have| {
             index

@@ -11,6 +11,7 @@ use packetcrypt_core::block::{
 use packetcrypt_proto::ids;
 use packetcrypt_proto::share::ShareUpload;
 
+use crate::class::SourceId;
 use crate::job::Job;
 
 /// Bytes that the proof and version entities have around the proof's content, at most.
@@ -23,7 +24,7 @@ pub enum ShareFault {
     #[error("no proof: {0}")]
     Tree(TreeError),
     /// The proof does not fit a proof entity.
-    #[error("the proof is too long for its entity")]
+    #[error("the proof does not fit its entity")]
     TooLong,
     /// The share is not valid.
     #[error("{0}")]
@@ -66,7 +67,8 @@ impl Share {
             .map_err(|_| ShareFault::TooLong)?
             .written();
         bytes.truncate(BlockHeader::BYTES + written);
-        let upload = ShareUpload { coinbase_commit: *job.commitment(), header_and_proof: bytes };
+        let upload =
+            ShareUpload::new(job.commitment().0, bytes).map_err(|_| ShareFault::TooLong)?;
         let (low_nonce, items) = (solution.low_nonce, solution.items);
         Ok(Share { job, header, low_nonce, items, proof, upload })
     }
@@ -94,6 +96,13 @@ impl Share {
     #[must_use]
     pub fn announcements(&self) -> [&Announcement; 4] {
         announcements(&self.job, &self.items)
+    }
+
+    /// Who sent the drawn announcement number `at`, 0 to 3.
+    #[must_use]
+    pub fn source_of(&self, at: usize) -> Option<SourceId> {
+        let tree = self.job.tree();
+        tree.set().source_of((self.items[at] % tree.count()) as usize)
     }
 
     /// The job that found it.

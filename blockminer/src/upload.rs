@@ -1,0 +1,453 @@
+//! Uploads of shares to the block handlers (spec 05, 9.4).
+//!
+//! The queue is bounded and gives the newest share first. A share whose upload failed in a way that
+//! may pass (time-out, broken connection, overload) goes back to its place and is tried again as
+//! long as its block is mined, or was until lately; after that it is stale.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use packetcrypt_core::bytes::Hash32;
+use packetcrypt_net::client::{ClientError, HttpClient, Request, Response};
+use packetcrypt_net::{Shutdown, limits};
+use packetcrypt_proto::config::MasterConfig;
+use packetcrypt_proto::headers;
+use packetcrypt_proto::reply::Reply;
+use packetcrypt_proto::share::ShareRejection;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use crate::chain::Chain;
+use crate::share::Share;
+use crate::stats::{ShareCounters, ShareOutcome, Ticket};
+
+/// First and longest pause before a share is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Replies in a row that are not understood before a share is given up.
+const NONSENSE_MAX: u32 = 3;
+/// How long uploads in progress may take once the miner stops.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// The warning by which our block handler tells that it knew the share (spec 05, 16.1).
+const DUPLICATE_WARNING: &str = "Duplicate share";
+
+/// A checked share on its way. It holds neither tree nor announcements.
+pub(crate) struct Outgoing {
+    body: Bytes,
+    /// Chooses the handler.
+    number: u32,
+    event_id: String,
+    previous_block: Hash32,
+    height: u32,
+    ticket: Ticket,
+    /// Failed attempts.
+    attempts: u32,
+    nonsense: u32,
+    /// An attempt may have been taken although no reply came.
+    may_be_known: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new(share: &Share, ticket: Ticket) -> Outgoing {
+        Outgoing {
+            body: Bytes::from(share.upload().to_json()),
+            number: share.id(),
+            event_id: share.event_id(),
+            previous_block: share.job().previous_block(),
+            height: share.job().height(),
+            ticket,
+            attempts: 0,
+            nonsense: 0,
+            may_be_known: false,
+        }
+    }
+}
+
+/// Shares that wait, by the order in which they were found.
+pub(crate) struct UploadQueue {
+    state: Mutex<Waiting>,
+    news: Notify,
+    len_max: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    shares: BTreeMap<u64, Outgoing>,
+    next: u64,
+    closed: bool,
+}
+
+impl UploadQueue {
+    pub(crate) fn new(len_max: usize) -> UploadQueue {
+        UploadQueue { state: Mutex::default(), news: Notify::new(), len_max: len_max.max(1) }
+    }
+
+    /// Adds a share; when there are too many the oldest is lost.
+    pub(crate) fn push(&self, share: Outgoing) {
+        let mut state = self.locked();
+        let place = state.next;
+        state.next += 1;
+        self.put(state, place, share);
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, Waiting>, place: u64, share: Outgoing) {
+        if state.closed {
+            drop(state);
+            return share.ticket.finish(ShareOutcome::Lost);
+        }
+        state.shares.insert(place, share);
+        let oldest = (state.shares.len() > self.len_max).then(|| state.shares.pop_first());
+        drop(state);
+        if let Some((_, share)) = oldest.flatten() {
+            share.ticket.finish(ShareOutcome::Lost);
+        }
+        self.news.notify_one();
+    }
+
+    /// Puts a share back to its place.
+    fn put_back(&self, place: u64, share: Outgoing) {
+        self.put(self.locked(), place, share);
+    }
+
+    /// The newest share; waits for one.
+    async fn pop(&self) -> (u64, Outgoing) {
+        loop {
+            let news = self.news.notified();
+            let newest = {
+                let mut state = self.locked();
+                let newest = state.shares.pop_last();
+                if !state.shares.is_empty() {
+                    // One notice may stand for several shares.
+                    self.news.notify_one();
+                }
+                newest
+            };
+            match newest {
+                Some(newest) => return newest,
+                None => news.await,
+            }
+        }
+    }
+
+    /// Shares that wait for an uploader.
+    pub(crate) fn len(&self) -> usize {
+        self.locked().shares.len()
+    }
+
+    /// What is in the queue is lost, and what comes later.
+    pub(crate) fn close(&self) {
+        let shares = {
+            let mut state = self.locked();
+            state.closed = true;
+            std::mem::take(&mut state.shares)
+        };
+        for share in shares.into_values() {
+            share.ticket.finish(ShareOutcome::Lost);
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an uploader needs.
+pub(crate) struct Uploader {
+    pub(crate) http: HttpClient,
+    pub(crate) queue: Arc<UploadQueue>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) config: watch::Receiver<Option<Arc<MasterConfig>>>,
+    pub(crate) counters: Arc<ShareCounters>,
+    pub(crate) payment_address: String,
+    pub(crate) timeout: Duration,
+}
+
+/// What the answer to an upload means.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// What became of the share.
+    Done(ShareOutcome),
+    /// Try again.
+    Again {
+        why: String,
+        /// The share may have been taken nevertheless.
+        may_be_known: bool,
+    },
+    /// The handler mines another block.
+    OtherWork,
+    /// The reply is none.
+    Nonsense(String),
+}
+
+impl Uploader {
+    /// Uploads shares until the signal; an upload in progress may end then.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        loop {
+            let (place, share) = tokio::select! {
+                () = shutdown.cancelled() => return,
+                newest = self.queue.pop() => newest,
+            };
+            let stop = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(STOP_GRACE).await;
+            };
+            tokio::select! {
+                () = stop => return,
+                () = self.clone().upload(place, share) => {}
+            }
+        }
+    }
+
+    async fn upload(self: Arc<Self>, place: u64, mut share: Outgoing) {
+        if !self.chain.takes_shares_on(&share.previous_block) {
+            return share.ticket.finish(ShareOutcome::Stale);
+        }
+        let (url, answer) = match self.handler_of(&share) {
+            None => ("-".to_owned(), Answer::Again {
+                why: "the pool names no block handler".to_owned(),
+                may_be_known: false,
+            }),
+            Some(url) => {
+                let reply = self.post(&url, &share).await;
+                (url, answer_of(reply, share.may_be_known))
+            }
+        };
+        match answer {
+            Answer::Done(outcome) => self.finish(share, &url, outcome),
+            Answer::OtherWork if self.chain.is_mined_on(&share.previous_block) => {
+                self.again(place, share, &url, "it is behind with its work".to_owned());
+            }
+            Answer::OtherWork => share.ticket.finish(ShareOutcome::Stale),
+            Answer::Nonsense(what) => {
+                share.nonsense += 1;
+                share.may_be_known = true;
+                if share.nonsense < NONSENSE_MAX {
+                    self.again(place, share, &url, what);
+                } else {
+                    let reason = "the reply is not understood".to_owned();
+                    self.finish(share, &url, ShareOutcome::Rejected(reason));
+                }
+            }
+            Answer::Again { why, may_be_known } => {
+                share.may_be_known |= may_be_known;
+                self.again(place, share, &url, why);
+            }
+        }
+    }
+
+    /// The handler of a share: its number modulo the number of handlers. After a failure the next
+    /// one, since which of them takes a share is not enforced (spec 05, 10.5).
+    fn handler_of(&self, share: &Outgoing) -> Option<String> {
+        let config = self.config.borrow().clone()?;
+        let urls = &config.submit_block_urls;
+        let first = share.number as usize % urls.len().max(1);
+        urls.get((first + share.attempts as usize) % urls.len().max(1)).cloned()
+    }
+
+    async fn post(&self, url: &str, share: &Outgoing) -> Result<Response, ClientError> {
+        let version = headers::MINER_SOFTWARE_VERSION.to_string();
+        let fields = [
+            (headers::PAY_TO, self.payment_address.as_str()),
+            (headers::SOFTWARE_VERSION, version.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let request = Request::post(url, share.body.clone())
+            .headers(&fields)
+            .reply_bytes_max(limits::REPLY_BYTES_MAX)
+            .request_ms_max(self.timeout.as_millis() as u64);
+        self.http.send(request).await
+    }
+
+    /// Tries again after a pause, in the share's place in the queue.
+    fn again(self: &Arc<Self>, place: u64, mut share: Outgoing, url: &str, why: String) {
+        let (first, longest) = RETRY;
+        let pause = first.saturating_mul(1 << share.attempts.min(10)).min(longest);
+        share.attempts += 1;
+        self.counters.retried();
+        tracing::warn!(
+            "share {} of height {}: {url}: {why}; again in {} ms",
+            share.event_id,
+            share.height,
+            pause.as_millis()
+        );
+        let queue = self.queue.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            queue.put_back(place, share);
+        });
+    }
+
+    fn finish(&self, share: Outgoing, url: &str, outcome: ShareOutcome) {
+        let (id, height) = (&share.event_id, share.height);
+        match &outcome {
+            ShareOutcome::Accepted { block: true } => {
+                tracing::info!("share {id} of height {height} is a BLOCK, taken by {url}");
+            }
+            ShareOutcome::Accepted { block: false } => {
+                tracing::info!("share {id} of height {height} taken by {url}");
+            }
+            ShareOutcome::Duplicate => tracing::warn!("share {id} was known to {url}"),
+            ShareOutcome::Rejected(reason) => {
+                tracing::warn!("share {id} of height {height} refused by {url}: {reason}");
+            }
+            ShareOutcome::Stale | ShareOutcome::Lost => {}
+        }
+        share.ticket.finish(outcome);
+    }
+}
+
+/// What a reply means; `may_be_known` says that an earlier attempt may have been taken.
+fn answer_of(reply: Result<Response, ClientError>, may_be_known: bool) -> Answer {
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error @ ClientError::TooLong { .. }) => return Answer::Nonsense(error.to_string()),
+        Err(error @ ClientError::BadUrl { .. }) => {
+            return Answer::Again { why: error.to_string(), may_be_known: false };
+        }
+        Err(error) => return Answer::Again { why: error.to_string(), may_be_known: true },
+    };
+    let status = reply.status;
+    match Reply::<Value>::parse(&reply.body) {
+        Ok(parsed) => answer_of_reply(status, &parsed, may_be_known),
+        Err(_) if status >= 500 => {
+            Answer::Again { why: format!("status {status}"), may_be_known: false }
+        }
+        Err(error) if status == 200 => Answer::Nonsense(error.to_string()),
+        Err(_) => Answer::Done(ShareOutcome::Rejected(format!("status {status}"))),
+    }
+}
+
+fn answer_of_reply(status: u16, reply: &Reply<Value>, may_be_known: bool) -> Answer {
+    for warning in &reply.warn {
+        if !warning.contains(DUPLICATE_WARNING) {
+            tracing::warn!("the block handler warns: {warning}");
+        }
+    }
+    let Some(error) = reply.error.first() else {
+        let known = reply.warn.iter().any(|warning| warning.contains(DUPLICATE_WARNING));
+        let field = reply.result.as_ref().and_then(|result| result.get("block"));
+        let block = field.and_then(Value::as_bool).unwrap_or(false);
+        // What our own first attempt left there is no duplicate.
+        return Answer::Done(if known && !may_be_known {
+            ShareOutcome::Duplicate
+        } else {
+            ShareOutcome::Accepted { block }
+        });
+    };
+    if ShareRejection::is_stale_text(error) {
+        return Answer::OtherWork;
+    }
+    if status >= 500 {
+        return Answer::Again { why: error.clone(), may_be_known: false };
+    }
+    if status == 409 && may_be_known {
+        return Answer::Done(ShareOutcome::Accepted { block: true });
+    }
+    Answer::Done(ShareOutcome::Rejected(error.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Result<Response, ClientError> {
+        let body = Bytes::from(body.to_owned());
+        Ok(Response { status, headers: Default::default(), body })
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        answer_of(reply(status, body), false)
+    }
+
+    fn rejected(reason: &str) -> Answer {
+        Answer::Done(ShareOutcome::Rejected(reason.to_owned()))
+    }
+
+    #[test]
+    fn results_are_objects_or_texts() {
+        let share = Answer::Done(ShareOutcome::Accepted { block: false });
+        let block = Answer::Done(ShareOutcome::Accepted { block: true });
+        assert_eq!(answer(200, r#"{"result":{"block":true},"error":[],"warn":[]}"#), block);
+        assert_eq!(answer(200, r#"{"result":{"block":false},"error":[],"warn":["x"]}"#), share);
+        assert_eq!(answer(200, r#"{"result":"OK","error":[],"warn":[]}"#), share);
+    }
+
+    #[test]
+    fn a_duplicate_is_one_unless_we_were_the_first() {
+        let body = r#"{"result":{"block":false},"error":[],"warn":["Duplicate share"]}"#;
+        assert_eq!(answer(200, body), Answer::Done(ShareOutcome::Duplicate));
+        let second = answer_of(reply(200, body), true);
+        assert_eq!(second, Answer::Done(ShareOutcome::Accepted { block: false }));
+        let body = r#"{"result":"","error":["already have block"],"warn":[]}"#;
+        assert_eq!(answer(409, body), rejected("already have block"));
+        let second = answer_of(reply(409, body), true);
+        assert_eq!(second, Answer::Done(ShareOutcome::Accepted { block: true }));
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        for (status, body) in [
+            (500, "server not ready"),
+            (501, "overloaded"),
+            (503, r#"{"result":"","error":["overloaded"],"warn":[]}"#),
+            (500, r#"{"result":"","error":["no currentWork"],"warn":[]}"#),
+            (502, "<html>"),
+        ] {
+            assert!(matches!(answer(status, body), Answer::Again { may_be_known: false, .. }));
+        }
+        let error = ClientError::Timeout { url: "u".to_owned(), limit_ms: 1 };
+        assert!(matches!(answer_of(Err(error), false), Answer::Again { may_be_known: true, .. }));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_share_is_final() {
+        let stale = r#"{"result":"","error":["Share is for wrong work, expecting previous hash [aa] but got [bb]"],"warn":[]}"#;
+        assert_eq!(answer(400, stale), Answer::OtherWork);
+        let invalid = r#"{"result":"","error":["Failed validation of share [{}]"],"warn":[]}"#;
+        assert_eq!(answer(400, invalid), rejected("Failed validation of share [{}]"));
+        assert_eq!(answer(404, r#"{"error":"not found"}"#), rejected("status 404"));
+        assert_eq!(answer(405, ""), rejected("status 405"));
+    }
+
+    #[test]
+    fn nonsense_is_told_apart() {
+        assert!(matches!(answer(200, "<html>"), Answer::Nonsense(_)));
+        assert!(matches!(answer(200, "{}"), Answer::Nonsense(_)));
+        assert!(matches!(answer(200, ""), Answer::Nonsense(_)));
+    }
+
+    #[tokio::test]
+    async fn the_newest_goes_first_and_the_oldest_is_lost() {
+        let counters = Arc::new(ShareCounters::default());
+        let queue = UploadQueue::new(2);
+        let outgoing = |number| Outgoing {
+            body: Bytes::new(),
+            number,
+            event_id: String::new(),
+            previous_block: Hash32::ZERO,
+            height: 1,
+            ticket: counters.found(),
+            attempts: 0,
+            nonsense: 0,
+            may_be_known: false,
+        };
+        for number in 0..3 {
+            queue.push(outgoing(number));
+        }
+        assert_eq!(counters.figures().lost, 1);
+        let (place, newest) = queue.pop().await;
+        assert_eq!(newest.number, 2);
+        queue.push(outgoing(3));
+        // Back to its place, behind the newer one; the oldest of three makes room.
+        queue.put_back(place, newest);
+        assert_eq!(queue.pop().await.1.number, 3);
+        assert_eq!(queue.pop().await.1.number, 2);
+        queue.push(outgoing(4));
+        queue.close();
+        queue.push(outgoing(5));
+        let figures = counters.figures();
+        assert!(figures.is_conserved());
+        assert_eq!((figures.found, figures.lost, figures.in_flight), (6, 6, 0));
+    }
+}
