@@ -14,27 +14,27 @@ const REPLACED_MAX: usize = 4;
 
 /// A block on which announcements were made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parent {
+pub(crate) struct Parent {
     /// Its id in internal order.
-    pub hash: Hash32,
+    pub(crate) hash: Hash32,
     /// The key with which the pool signs announcements made on it.
-    pub signing_key: Option<Hash32>,
+    pub(crate) signing_key: Option<Hash32>,
     /// Ids of blocks that were at its height before a reorganisation.
-    pub replaced: Vec<Hash32>,
+    pub(crate) replaced: Vec<Hash32>,
 }
 
 /// The block that is to be mined next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Next {
+pub(crate) struct Next {
     /// Its height.
-    pub height: u32,
+    pub(crate) height: u32,
     /// Id of the block before it, in internal order.
-    pub previous_block: Hash32,
+    pub(crate) previous_block: Hash32,
 }
 
 /// The chain as the pool told it. Shared by all parts of the miner.
 #[derive(Debug, Default)]
-pub struct Chain {
+pub(crate) struct Chain {
     known: RwLock<Known>,
 }
 
@@ -49,7 +49,7 @@ struct Known {
 impl Chain {
     /// Remembers a block. When it takes the place of another one, returns its height: what was made
     /// on the other one, and on those above it, is worthless.
-    pub fn learn_block(
+    pub(crate) fn learn_block(
         &self,
         height: u32,
         hash: Hash32,
@@ -65,7 +65,7 @@ impl Chain {
 
     /// Takes over a new work. Shares for the one before are worth sending for `grace` more.
     /// Returns the height from which on the chain was replaced, as [`Chain::learn_block`].
-    pub fn learn_work(&self, next: Next, grace: Duration) -> Option<u32> {
+    pub(crate) fn learn_work(&self, next: Next, grace: Duration) -> Option<u32> {
         let mut known = self.write();
         let replaced = next
             .height
@@ -84,19 +84,19 @@ impl Chain {
 
     /// The block to be mined next, `None` before the first work.
     #[must_use]
-    pub fn next(&self) -> Option<Next> {
+    pub(crate) fn next(&self) -> Option<Next> {
         self.read().next
     }
 
     /// The block at a height, if it is known.
     #[must_use]
-    pub fn parent(&self, height: u32) -> Option<Parent> {
+    pub(crate) fn parent(&self, height: u32) -> Option<Parent> {
         self.read().parents.get(&height).cloned()
     }
 
     /// Whether a share on this block may still be accepted: it is mined on, or was until lately.
     #[must_use]
-    pub fn takes_shares_on(&self, previous_block: &Hash32) -> bool {
+    pub(crate) fn takes_shares_on(&self, previous_block: &Hash32) -> bool {
         let known = self.read();
         known.next.is_some_and(|next| next.previous_block == *previous_block)
             || known
@@ -106,7 +106,7 @@ impl Chain {
 
     /// Whether this block is mined on now.
     #[must_use]
-    pub fn is_mined_on(&self, previous_block: &Hash32) -> bool {
+    pub(crate) fn is_mined_on(&self, previous_block: &Hash32) -> bool {
         self.read().next.is_some_and(|next| next.previous_block == *previous_block)
     }
 

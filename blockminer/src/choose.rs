@@ -42,12 +42,8 @@ pub fn choose(classes: &[ClassSummary], height: u32, count_max: u64) -> Option<C
         if count == 0 {
             break;
         }
-        let effective = difficulty::effective_target(
-            COMPARED_BLOCK_TARGET,
-            *aged,
-            count,
-            crate::PROOF_VERSION,
-        );
+        let effective =
+            difficulty::effective_target(COMPARED_BLOCK_TARGET, *aged, count, crate::PROOF_VERSION);
         // A greater target is easier to meet. The last of equals wins (spec 05, 9.2).
         if best.is_none_or(|(of_best, ..)| effective >= of_best) {
             best = Some((effective, at, count));
@@ -112,11 +108,17 @@ mod tests {
     }
 
     /// The most effective of all subsets and all counts: what `choose` must reach.
-    fn best_of_all_subsets(classes: &[ClassSummary], height: u32, max: u64) -> Option<CompactTarget> {
+    fn best_of_all_subsets(
+        classes: &[ClassSummary],
+        height: u32,
+        max: u64,
+    ) -> Option<CompactTarget> {
         (1_u32..1 << classes.len())
             .filter_map(|subset| {
-                let of: Vec<_> =
-                    (0..classes.len()).filter(|at| subset >> at & 1 == 1).map(|at| classes[at]).collect();
+                let of: Vec<_> = (0..classes.len())
+                    .filter(|at| subset >> at & 1 == 1)
+                    .map(|at| classes[at])
+                    .collect();
                 let aged = least_work(&of, height)?;
                 let count: u64 = of.iter().map(|class| u64::from(class.count)).sum();
                 (count > 0).then(|| effective(aged, count.min(max)))

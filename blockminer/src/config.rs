@@ -169,8 +169,18 @@ impl Config {
         let poll = self.download_poll_ms >= 10;
         rule("download_poll_ms", self.download_poll_ms, poll, "must be at least 10")?;
         within("uploaders", self.uploaders, 1, TASKS_MAX)?;
-        rule("upload_timeout_s", self.upload_timeout_s, self.upload_timeout_s > 0, "must not be 0")?;
-        rule("upload_queue_len", self.upload_queue_len, self.upload_queue_len > 0, "must not be 0")?;
+        rule(
+            "upload_timeout_s",
+            self.upload_timeout_s,
+            self.upload_timeout_s > 0,
+            "must not be 0",
+        )?;
+        rule(
+            "upload_queue_len",
+            self.upload_queue_len,
+            self.upload_queue_len > 0,
+            "must not be 0",
+        )?;
         let gain = self.job_gain > 1.0 && self.job_gain.is_finite();
         rule("job_gain", self.job_gain, gain, "must be above 1")?;
         self.sprayer.as_ref().map_or(Ok(()), SprayerConfig::validate)
@@ -248,7 +258,10 @@ mod tests {
     #[test]
     fn addresses_are_checked_strictly_unless_told_otherwise() {
         let typing_error = ADDRESS.replace("6hq", "6hp");
-        assert_eq!(broken(|config| config.payment_address = typing_error.clone()), "payment_address");
+        assert_eq!(
+            broken(|config| config.payment_address = typing_error.clone()),
+            "payment_address"
+        );
         let config = Config { payment_address: typing_error, any_address: true, ..good() };
         assert_eq!(config.validate(), Ok(()));
         let blank = "a b".to_owned();

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
-use packetcrypt_net::{Shutdown, limits};
 use packetcrypt_net::client::{ClientError, HttpClient, Request};
+use packetcrypt_net::{Shutdown, limits};
 use packetcrypt_proto::anns_index::{
     AnnFile, AnnsIndex, FILE_PATH_PREFIX, INDEX_BYTES_MAX, INDEX_PATH,
 };

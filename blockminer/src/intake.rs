@@ -194,7 +194,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(self) -> io::Result<(Inlet, JoinHandle<()>)> {
+    pub(crate) fn start(self: Arc<Self>) -> io::Result<(Inlet, JoinHandle<()>)> {
         let (queue, mut batches) = mpsc::channel(QUEUE_LEN_MAX);
         let inlet = Inlet { queue, counters: self.counters.clone() };
         let thread = thread::Builder::new().name("blk-intake".to_owned()).spawn(move || {
@@ -287,10 +287,7 @@ impl<'a> Judge<'a> {
         Judge { intake, height, scratch, parent: None, checked: &intake.counters.checked }
     }
 
-    fn look_at<'b>(
-        &mut self,
-        bytes: &'b [u8; ANNOUNCEMENT_BYTES],
-    ) -> Result<Arrival<'b>, Refusal> {
+    fn look_at<'b>(&mut self, bytes: &'b [u8; ANNOUNCEMENT_BYTES]) -> Result<Arrival<'b>, Refusal> {
         let announcement = Announcement::from_bytes(bytes);
         let parent_height = announcement.parent_block_height();
         let work_bits = announcement.work_bits();
@@ -378,6 +375,3 @@ pub(crate) fn check_proof(
         error.name()
     ))
 }
-
-#[cfg(test)]
-mod tests;

@@ -61,23 +61,18 @@ impl Job {
     ///
     /// # Errors
     /// [`JobError`], all but the self test.
-    pub fn assemble(
-        number: u64,
-        work: Arc<WorkFile>,
-        tree: Arc<AnnTree>,
-    ) -> Result<Job, JobError> {
+    pub fn assemble(number: u64, work: Arc<WorkFile>, tree: Arc<AnnTree>) -> Result<Job, JobError> {
         let height = work.height.cast_unsigned();
-        let least_work = choose::least_work(tree.classes(), height)
-            .ok_or(JobError::NotUsable { height })?;
+        let least_work =
+            choose::least_work(tree.classes(), height).ok_or(JobError::NotUsable { height })?;
         let commitment = Commitment::new(least_work, tree.root(), tree.count());
         let root = merkle_root(&work, &commitment)
             .map_err(|cause| JobError::Coinbase { height, cause })?;
         let mut header = BlockHeader(work.header);
         header.set_merkle_root(&root);
         // The easier of both: a share target harder than the block's would lose blocks.
-        let target = |of| {
-            difficulty::effective_target(of, least_work, tree.count(), crate::PROOF_VERSION)
-        };
+        let target =
+            |of| difficulty::effective_target(of, least_work, tree.count(), crate::PROOF_VERSION);
         let mining_target = target(work.share_target).max(target(header.bits()));
         let multiplier = difficulty::hashrate_multiplier(least_work, tree.count());
         Ok(Job { number, work, tree, commitment, header, mining_target, multiplier })
@@ -90,8 +85,13 @@ impl Job {
     /// [`JobError::SelfTest`]: nothing found with this job would be valid.
     pub fn self_test(self: &Arc<Self>, backend: Backend) -> Result<Share, JobError> {
         let failed = |cause: String| JobError::SelfTest { height: self.height(), cause };
-        let solution = self_test::search(&self.header, self.tree.count(), &*self.tree, backend)
-            .ok_or_else(|| failed("nothing found at the easiest target".to_owned()))?;
+        let solution = self_test::search(
+            &self.header,
+            self.tree.count(),
+            |n| self.tree.announcement(n),
+            backend,
+        )
+        .ok_or_else(|| failed("nothing found at the easiest target".to_owned()))?;
         let share = Share::assemble(self.clone(), self_test::HEADER_NONCE, &solution)
             .map_err(|cause| failed(cause.to_string()))?;
         match share.check() {

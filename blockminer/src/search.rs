@@ -130,11 +130,16 @@ impl Workers {
         self.shared.nonces.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum()
     }
 
-    /// Stops the threads and waits for them.
-    pub(crate) fn stop(&mut self) {
+    /// Tells the threads to end, without waiting for them.
+    pub(crate) fn request_stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.job.store(None);
         self.shared.notify();
+    }
+
+    /// Stops the threads and waits for them.
+    pub(crate) fn stop(&mut self) {
+        self.request_stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a mining thread had ended with a panic");
@@ -194,7 +199,8 @@ impl Worker {
 
     /// Hashes one job until it is no longer the current one.
     fn mine(&mut self, search: &mut HeaderSearch, job: &Arc<Job>, changes: u64) {
-        let (target, count) = (job.mining_target(), job.tree().count());
+        let tree = job.tree();
+        let (target, count) = (job.mining_target(), tree.count());
         search.set_header(&job.header().with_nonce(self.header_nonce));
         while self.shared.changes.load(Ordering::Acquire) == changes {
             if self.tried >= LOW_NONCES {
@@ -203,7 +209,8 @@ impl Worker {
                 search.set_header(&job.header().with_nonce(self.header_nonce));
             }
             let nonces = (LOW_NONCES - self.tried).min(u64::from(NONCES_PER_STEP)) as u32;
-            let solution = search.search(self.low_nonce, nonces, target, count, &**job.tree());
+            let solution =
+                search.search(self.low_nonce, nonces, target, count, |n| tree.announcement(n));
             let tried = match &solution {
                 Some(solution) => solution.low_nonce.wrapping_sub(self.low_nonce) + 1,
                 None => nonces,

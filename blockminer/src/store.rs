@@ -441,11 +441,7 @@ impl Index {
 }
 
 fn key_of(arrival: &Arrival<'_>, source: SourceId) -> ClassKey {
-    ClassKey {
-        parent_height: arrival.parent_height,
-        work_bits: arrival.work_bits,
-        source,
-    }
+    ClassKey { parent_height: arrival.parent_height, work_bits: arrival.work_bits, source }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use packetcrypt_core::block::proof::{self, PROOF_BYTES_MAX};
-use packetcrypt_core::block::search::AnnouncementStore;
 use packetcrypt_core::block::tree;
 use packetcrypt_core::block::{Entry, TreeError};
 use packetcrypt_core::bytes::Hash32;
@@ -103,6 +102,12 @@ impl AnnTree {
         &self.set
     }
 
+    /// The announcement with this number, below [`AnnTree::count`].
+    #[must_use]
+    pub fn announcement(&self, number: u64) -> &[u8; ANNOUNCEMENT_BYTES] {
+        self.set.announcement(number as usize)
+    }
+
     /// How long the parts of building took.
     #[must_use]
     pub fn times(&self) -> BuildTimes {
@@ -133,12 +138,6 @@ impl AnnTree {
         let len = proof::make_with(self.count(), items, entry_of, &mut proof)?;
         proof.truncate(len);
         Ok(proof)
-    }
-}
-
-impl AnnouncementStore for AnnTree {
-    fn announcement(&self, number: u64) -> &[u8; ANNOUNCEMENT_BYTES] {
-        self.set.announcement(number as usize)
     }
 }
 
@@ -191,11 +190,7 @@ fn blank(len: usize) -> Vec<Entry> {
 }
 
 /// Fills a layer in pieces; each piece is told the number of its first entry.
-fn in_parallel(
-    entries: &mut [Entry],
-    threads: usize,
-    fill: impl Fn(usize, &mut [Entry]) + Sync,
-) {
+fn in_parallel(entries: &mut [Entry], threads: usize, fill: impl Fn(usize, &mut [Entry]) + Sync) {
     let share = entries.len().div_ceil(threads.max(1)).max(ENTRIES_PER_THREAD_MIN);
     if entries.len() <= share {
         return fill(0, entries);

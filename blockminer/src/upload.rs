@@ -204,10 +204,13 @@ impl Uploader {
             return share.ticket.finish(ShareOutcome::Stale);
         }
         let (url, answer) = match self.handler_of(&share) {
-            None => ("-".to_owned(), Answer::Again {
-                why: "the pool names no block handler".to_owned(),
-                may_be_known: false,
-            }),
+            None => (
+                "-".to_owned(),
+                Answer::Again {
+                    why: "the pool names no block handler".to_owned(),
+                    may_be_known: false,
+                },
+            ),
             Some(url) => {
                 let reply = self.post(&url, &share).await;
                 (url, answer_of(reply, share.may_be_known))

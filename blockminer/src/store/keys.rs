@@ -31,6 +31,7 @@ impl KeySet {
     }
 
     /// Number of keys.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }

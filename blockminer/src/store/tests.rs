@@ -17,7 +17,8 @@ fn announcement(number: u64, parent_height: u32, work_bits: u32) -> Box<[u8; ANN
 }
 
 fn arrival(bytes: &[u8; ANNOUNCEMENT_BYTES]) -> Arrival<'_> {
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     Arrival {
         bytes,
         hash: packetcrypt_core::primitives::compress32(bytes),
@@ -26,7 +27,12 @@ fn arrival(bytes: &[u8; ANNOUNCEMENT_BYTES]) -> Arrival<'_> {
     }
 }
 
-fn insert(store: &Store, numbers: std::ops::Range<u64>, parent_height: u32, height: u32) -> Inserted {
+fn insert(
+    store: &Store,
+    numbers: std::ops::Range<u64>,
+    parent_height: u32,
+    height: u32,
+) -> Inserted {
     insert_from(store, SourceId(0), numbers, parent_height, height)
 }
 
@@ -93,7 +99,10 @@ fn a_pinned_set_keeps_its_members_until_it_is_dropped() {
     insert(&store, 0..10, 90, 103);
     let set = pin_all(&store);
     insert(&store, 10..20, 90, 103);
-    assert_eq!(insert(&store, 20..40, 100, 103), Inserted { stored: 10, no_room: 10, ..Inserted::default() });
+    assert_eq!(
+        insert(&store, 20..40, 100, 103),
+        Inserted { stored: 10, no_room: 10, ..Inserted::default() }
+    );
     for number in 0..10 {
         assert_eq!(set.announcement(number), &*announcement(number as u64, 90, 0x2000_ffff));
     }
