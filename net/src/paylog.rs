@@ -123,9 +123,10 @@ struct Counters {
     torn_bytes: AtomicU64,
 }
 
-/// A line on its way to the disk.
+/// Lines on their way to the disk, with their line ends.
 struct Entry {
-    line: Vec<u8>,
+    lines: Vec<u8>,
+    count: u64,
     done: oneshot::Sender<Result<(), AppendError>>,
 }
 
@@ -202,6 +203,29 @@ impl PayLog {
         }
     }
 
+    /// As [`append_blocking`](Self::append_blocking) for events that belong together: they are in
+    /// the log one behind the other, all of them or none.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); none of the events is in the log.
+    pub fn append_all_blocking(&self, lines: Vec<Vec<u8>>) -> Result<(), AppendError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let bytes_max = limits::PAYLOG_LINE_BYTES_MAX;
+        let mut joined = Vec::new();
+        let count = lines.len() as u64;
+        for line in lines {
+            self.check_line(&line, bytes_max)?;
+            joined.extend_from_slice(&line);
+            joined.push(b'\n');
+        }
+        match self.enqueue_checked(joined, count)?.blocking_recv() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(AppendError::Closed),
+        }
+    }
+
     /// Closes the current file soon (if it is not empty), so that it can be uploaded.
     pub fn rotate_soon(&self) {
         self.shared.rotate_now.store(true, Ordering::Relaxed);
@@ -239,27 +263,40 @@ impl PayLog {
         &self,
         mut line: Vec<u8>,
     ) -> Result<oneshot::Receiver<Result<(), AppendError>>, AppendError> {
-        let refuse = |error| {
-            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-            Err(error)
-        };
-        let bytes_max = limits::PAYLOG_LINE_BYTES_MAX;
+        self.check_line(&line, limits::PAYLOG_LINE_BYTES_MAX)?;
+        line.push(b'\n');
+        self.enqueue_checked(line, 1)
+    }
+
+    fn check_line(&self, line: &[u8], bytes_max: usize) -> Result<(), AppendError> {
         if line.len() >= bytes_max {
-            return refuse(AppendError::TooLong { bytes: line.len(), bytes_max });
+            return self.refuse(AppendError::TooLong { bytes: line.len(), bytes_max });
         }
         if line.is_empty() || line.contains(&b'\n') {
-            return refuse(AppendError::NotOneLine);
+            return self.refuse(AppendError::NotOneLine);
         }
-        line.push(b'\n');
+        Ok(())
+    }
+
+    fn enqueue_checked(
+        &self,
+        lines: Vec<u8>,
+        count: u64,
+    ) -> Result<oneshot::Receiver<Result<(), AppendError>>, AppendError> {
         let (done, outcome) = oneshot::channel();
-        match self.queue.try_send(Entry { line, done }) {
+        match self.queue.try_send(Entry { lines, count, done }) {
             Ok(()) => Ok(outcome),
             Err(TrySendError::Full(_)) => {
                 let queue_len_max = self.shared.options.queue_len_max;
-                refuse(AppendError::Overloaded { queue_len_max })
+                self.refuse(AppendError::Overloaded { queue_len_max })
             }
-            Err(TrySendError::Disconnected(_)) => refuse(AppendError::Closed),
+            Err(TrySendError::Disconnected(_)) => self.refuse(AppendError::Closed),
         }
+    }
+
+    fn refuse<T>(&self, error: AppendError) -> Result<T, AppendError> {
+        self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+        Err(error)
     }
 }
 

@@ -66,6 +66,23 @@ fn lines(posts: &Posts) -> Vec<String> {
     String::from_utf8(all).unwrap().lines().map(str::to_owned).collect()
 }
 
+#[test]
+fn a_batch_is_in_the_log_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PayLog::open(options(dir.path())).unwrap();
+    let batch = |lines: &[&str]| {
+        log.append_all_blocking(lines.iter().map(|line| line.as_bytes().to_vec()).collect())
+    };
+    assert_eq!(batch(&["1", "2\n", "3"]), Err(AppendError::NotOneLine));
+    assert_eq!(batch(&[]), Ok(()));
+    assert_eq!(batch(&["4", "5"]), Ok(()));
+    assert_eq!((log.stats().appended, log.stats().refused), (2, 1));
+    drop(log);
+    let kept = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<String> = kept.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(kept, ["4\n5\n"]);
+}
+
 #[tokio::test]
 async fn every_line_arrives_once_whatever_the_paymaker_does_first() {
     let dir = tempfile::tempdir().unwrap();

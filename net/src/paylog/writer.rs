@@ -63,10 +63,10 @@ impl Writer {
         if self.file.is_spoilt {
             self.rotate();
         }
-        let bytes: Vec<u8> = group.iter().flat_map(|entry| &entry.line).copied().collect();
+        let bytes: Vec<u8> = group.iter().flat_map(|entry| &entry.lines).copied().collect();
         let outcome = self.file.commit(&bytes).map_err(|e| AppendError::Disk(e.to_string()));
         let counters = &self.shared.counters;
-        let len = group.len() as u64;
+        let len = group.iter().map(|entry| entry.count).sum::<u64>();
         match &outcome {
             Ok(()) => {
                 counters.commits.fetch_add(1, Ordering::Relaxed);
