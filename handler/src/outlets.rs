@@ -1,0 +1,115 @@
+//! Where accepted posts go besides the files: the pay log and the sprayer.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use packetcrypt_net::Shutdown;
+use packetcrypt_net::paylog::{
+    PayLog, PayLogOptions, PayLogStats, PaymakerPassword, Uploader, UploaderOptions,
+};
+use packetcrypt_net::pool_client::PoolClient;
+use packetcrypt_proto::events::AnnsEvent;
+use tokio::sync::{Mutex, watch};
+
+use crate::commit::EventLog;
+use crate::config::Config;
+use crate::run::StartError;
+
+/// The pay log of a handler and its upload.
+#[derive(Debug)]
+pub(crate) struct PayLogs {
+    log: PayLog,
+    uploader: Mutex<Option<Uploader>>,
+}
+
+/// Writes events.
+#[derive(Debug)]
+pub(crate) struct LogWriter(PayLog);
+
+impl EventLog for LogWriter {
+    fn append(&mut self, lines: Vec<String>) -> Result<(), String> {
+        let lines = lines.into_iter().map(String::into_bytes).collect();
+        self.0.append_all_blocking(lines).map_err(|error| error.to_string())
+    }
+}
+
+impl PayLogs {
+    /// Opens the log in `dir`. Nothing is uploaded yet.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StartError> {
+        let log = PayLog::open(PayLogOptions::new(dir))
+            .map_err(|error| StartError::PayLog(error.to_string()))?;
+        Ok(Self { log, uploader: Mutex::new(None) })
+    }
+
+    /// Which events are in the files that are there: event id and time.
+    pub(crate) fn logged_events(&self) -> Result<HashSet<(String, u64)>, StartError> {
+        logged_events(self.log.dir()).map_err(|error| {
+            StartError::PayLog(format!("reading {}: {error}", self.log.dir().display()))
+        })
+    }
+
+    /// Begins to upload closed files to the paymaker of the pool's configuration.
+    pub(crate) async fn upload(
+        &self,
+        config: &Config,
+        pool: &PoolClient,
+        shutdown: &Shutdown,
+    ) -> Result<(), StartError> {
+        let (paymaker, paymaker_url) = watch::channel(None);
+        let mut configs = pool.config_watch();
+        tokio::spawn(async move {
+            loop {
+                let url = configs.borrow_and_update().as_ref().map(|c| c.paymaker_url.clone());
+                let gone = paymaker.send(url).is_err();
+                if gone || configs.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let password = PaymakerPassword::new(config.paymaker_http_password.clone());
+        let options = UploaderOptions::new(paymaker_url, password);
+        let uploader = Uploader::start(&self.log, options, shutdown.clone())
+            .map_err(|error| StartError::PayLog(error.to_string()))?;
+        *self.uploader.lock().await = Some(uploader);
+        Ok(())
+    }
+
+    /// Writes to the log.
+    pub(crate) fn writer(&self) -> LogWriter {
+        LogWriter(self.log.clone())
+    }
+
+    /// What was written and uploaded.
+    pub(crate) fn stats(&self) -> PayLogStats {
+        self.log.stats()
+    }
+
+    /// Returns when the uploader has ended.
+    pub(crate) async fn ended(&self) {
+        if let Some(uploader) = self.uploader.lock().await.take() {
+            uploader.join().await;
+        }
+    }
+}
+
+/// Reads all files of a pay log, whose torn ends are cut off already. A line that is no event of
+/// announcements is not one of ours and does not matter.
+fn logged_events(dir: &Path) -> io::Result<HashSet<(String, u64)>> {
+    let mut events = HashSet::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !name.starts_with("paylog_") || !name.ends_with(".ndjson") {
+            continue;
+        }
+        let content = fs::read(&path)?;
+        for line in content.split(|&byte| byte == b'\n') {
+            if let Ok(event) = serde_json::from_slice::<AnnsEvent>(line) {
+                events.insert((event.event_id, event.time));
+            }
+        }
+    }
+    Ok(events)
+}

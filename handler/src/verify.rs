@@ -1,0 +1,448 @@
+//! From a received post to a verified one: the workers.
+//!
+//! Workers are OS threads of their own, fed by a bounded queue, so that the threads that receive
+//! and send stay responsive while proofs are checked. What is verified goes to the committer.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use packetcrypt_core::announcement::{Announcement, BatchScratch, GROUP_MAX, check_batch};
+use packetcrypt_core::backend::Backend;
+use packetcrypt_core::bytes::Hash32;
+use packetcrypt_core::error::AnnError;
+use packetcrypt_core::randhash::Interpreter;
+use packetcrypt_proto::events::AnnsEvent;
+use packetcrypt_proto::ids;
+use tokio::sync::oneshot;
+
+use crate::admit::{AnnRefusal, Head, Parent, Refusal, announcements};
+use crate::commit::CommitQueue;
+use crate::overload::PROOF_COST;
+use crate::stats::Counters;
+use crate::submit::Front;
+
+/// Proofs of a post that are checked before looking whether it is junk.
+const GROUP_FIRST_LEN: usize = 4;
+
+/// What a client is told.
+pub(crate) type Answer = Result<AnnsEvent, Refusal>;
+
+/// A post whose body came whole. Each is answered once; one that is dropped is counted as lost.
+#[derive(Debug)]
+pub(crate) struct Post {
+    /// What its head says.
+    pub(crate) head: Head,
+    /// The block of its announcements, as it was when the head came.
+    pub(crate) parent: Arc<Parent>,
+    /// The announcements.
+    pub(crate) body: Body,
+    /// Who sent it.
+    pub(crate) source: IpAddr,
+    counters: Arc<Counters>,
+    answer: Option<oneshot::Sender<Answer>>,
+}
+
+impl Post {
+    /// A post and where its answer will come. It is counted as received.
+    pub(crate) fn new(
+        head: Head,
+        parent: Arc<Parent>,
+        body: Body,
+        source: IpAddr,
+        counters: Arc<Counters>,
+    ) -> (Self, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        counters.posts_received.inc();
+        let post = Self { head, parent, body, source, counters, answer: Some(answer) };
+        post.counters.anns_received.inc_by(post.anns());
+        (post, answered)
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Answers and counts.
+    pub(crate) fn answer(mut self, answer: Answer) {
+        let (counters, anns) = (Arc::clone(&self.counters), self.anns());
+        match &answer {
+            Ok(event) => {
+                counters.posts_accepted.inc();
+                counters.anns_accepted.inc_by(u64::from(event.accepted));
+                counters.anns_duplicate.inc_by(u64::from(event.dup));
+            }
+            Err(refusal) => {
+                counters.refused_because(refusal);
+                if refusal.status() == 503 {
+                    counters.posts_overloaded.inc();
+                    counters.anns_overloaded.inc_by(anns);
+                } else {
+                    counters.posts_refused.inc();
+                    counters.anns_rejected.inc_by(anns);
+                }
+            }
+        }
+        let sender = self.answer.take();
+        if sender.is_none_or(|sender| sender.send(answer).is_err()) {
+            counters.timeouts.inc();
+        }
+    }
+
+    fn anns(&self) -> u64 {
+        // Of a body that is no list of announcements the whole ones count.
+        (self.body.bytes.len() / packetcrypt_proto::ANNOUNCEMENT_BYTES) as u64
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if self.answer.take().is_some() {
+            self.counters.posts_lost.inc();
+            self.counters.anns_lost.inc_by(self.anns());
+            self.counters.timeouts.inc();
+        }
+    }
+}
+
+/// A body in memory, booked in the budget of all bodies.
+#[derive(Debug)]
+pub(crate) struct Body {
+    /// The bytes.
+    pub(crate) bytes: Vec<u8>,
+    booked: usize,
+    budget: Arc<BodyBudget>,
+}
+
+/// The memory that bodies may take.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    used: AtomicUsize,
+    bytes_max: usize,
+}
+
+/// The memory for bodies is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+impl BodyBudget {
+    /// A budget of `bytes_max`.
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
+    }
+
+    /// Bytes that are booked.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn book(&self, bytes: usize) -> Result<(), NoRoom> {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed);
+        if used.saturating_add(bytes) > self.bytes_max {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(NoRoom);
+        }
+        Ok(())
+    }
+}
+
+impl Body {
+    /// An empty body.
+    pub(crate) fn new(budget: &Arc<BodyBudget>) -> Self {
+        Self { bytes: Vec::new(), booked: 0, budget: Arc::clone(budget) }
+    }
+
+    /// Makes room for `more` bytes behind those there are. Memory is taken as bytes come, so that
+    /// many slow clients do not take much.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result<(), NoRoom> {
+        let want = self.bytes.len() + more;
+        if want > self.bytes.capacity() {
+            let grown = want.max(self.bytes.capacity() * 2);
+            self.budget.book(grown - self.booked)?;
+            self.booked = grown;
+            self.bytes.reserve_exact(grown - self.bytes.len());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.booked, Ordering::Relaxed);
+    }
+}
+
+/// The bounded queue in front of the workers.
+#[derive(Debug)]
+pub(crate) struct PostQueue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+    len_max: usize,
+}
+
+#[derive(Debug)]
+struct QueueState {
+    posts: VecDeque<Post>,
+    is_closed: bool,
+}
+
+impl PostQueue {
+    /// An empty queue of at most `len_max` posts.
+    pub(crate) fn new(len_max: usize) -> Arc<Self> {
+        let state = QueueState { posts: VecDeque::with_capacity(len_max), is_closed: false };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), len_max })
+    }
+
+    /// Posts that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().posts.len()
+    }
+
+    /// Whether one more post would be refused now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.len_max
+    }
+
+    /// Puts the post behind the others, or answers it.
+    pub(crate) fn push(&self, post: Post) {
+        let mut state = self.lock();
+        let refusal = if state.is_closed {
+            Refusal::Disconnected
+        } else if state.posts.len() >= self.len_max {
+            Refusal::Overloaded
+        } else {
+            state.posts.push_back(post);
+            drop(state);
+            self.changed.notify_one();
+            return;
+        };
+        drop(state);
+        post.answer(Err(refusal));
+    }
+
+    /// The next post; waits for one. `None` when the queue is closed and empty.
+    pub(crate) fn pop(&self) -> Option<Post> {
+        let mut state = self.lock();
+        loop {
+            if let Some(post) = state.posts.pop_front() {
+                return Some(post);
+            }
+            if state.is_closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// No more posts; those that wait are still worked off.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        // Nothing panics while the lock is held; if it did, the queue would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A post that may be accepted, on its way to the committer.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// The post.
+    pub(crate) post: Post,
+    /// Index and dedup hash of the announcements that were new when they were looked up, each hash
+    /// once, in order of the index.
+    pub(crate) candidates: Vec<(u32, u64)>,
+    /// Event id of the post.
+    pub(crate) event_id: [u8; 16],
+    /// The greatest work bits of the post.
+    pub(crate) work_bits_max: u32,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    /// The queue, the counters, the budgets.
+    pub(crate) front: Arc<Front>,
+    /// Where verified posts go.
+    pub(crate) commits: CommitQueue,
+    /// Proofs are skipped when a byte is below this.
+    pub(crate) skip_threshold: u16,
+}
+
+impl Workers {
+    /// Starts `count` workers. They end when the queue is closed and empty.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        count: usize,
+    ) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
+        (0..count)
+            .map(|index| {
+                let workers = Arc::clone(self);
+                thread::Builder::new()
+                    .name(format!("ann-check-{index}"))
+                    .spawn(move || workers.run())
+            })
+            .collect()
+    }
+
+    fn run(&self) {
+        let mut prover = Prover::new();
+        while let Some(post) = self.front.queue.pop() {
+            if post.is_abandoned() {
+                // Dropped: nobody would learn what became of it.
+                continue;
+            }
+            // A panic would be a fault of ours. It costs this post, never the worker; a scratch
+            // that was left in the middle is not used again.
+            let verified = catch_unwind(AssertUnwindSafe(|| self.verify(&post, &mut prover)));
+            match verified {
+                Ok(Ok(Checked { candidates, event_id, work_bits_max })) => {
+                    self.commits.push(Verified { post, candidates, event_id, work_bits_max });
+                }
+                Ok(Err((refusal, cost))) => {
+                    self.front.budgets.book(post.source, cost, false, self.front.clock.now_ms());
+                    post.answer(Err(refusal));
+                }
+                Err(_) => {
+                    tracing::error!("a check panicked; its post is lost, the worker goes on");
+                    self.front.counters.worker_panics.inc();
+                    prover = Prover::new();
+                }
+            }
+        }
+    }
+
+    /// All checks of a post. An error carries what was spent until it was found.
+    fn verify(&self, post: &Post, prover: &mut Prover) -> Result<Checked, (Refusal, u64)> {
+        let anns = announcements(&post.body.bytes, self.front.post_anns_max).map_err(|r| (r, 1))?;
+        let mut hashes = Vec::with_capacity(anns.len());
+        for (index, ann) in anns.iter().enumerate() {
+            let hash = ann.key();
+            let checked = post.parent.check_cheaply(post.head.sver, ann, hash);
+            checked.map_err(|refusal| (refusal.into(), index as u64 + 1))?;
+            hashes.push((index as u32, hash));
+        }
+        let candidates = candidates(hashes, &post.parent);
+        let to_prove = self.to_prove(&candidates, anns);
+        self.front.counters.proofs_skipped.inc_by((candidates.len() - to_prove.len()) as u64);
+        let checked = prover.check(&to_prove, &post.parent.hash);
+        let (proofs, result) = match checked {
+            Ok(()) => (to_prove.len(), Ok(())),
+            Err((proofs, error)) => (proofs, Err(error)),
+        };
+        self.front.counters.proofs_checked.inc_by(proofs as u64);
+        let cost = anns.len() as u64 + proofs as u64 * PROOF_COST;
+        result.map_err(|error| (proof_refusal(error), cost))?;
+        Ok(Checked {
+            candidates,
+            event_id: event_id(&post.body.bytes),
+            work_bits_max: anns.iter().map(|ann| ann.work_bits().0).max().unwrap_or(0),
+        })
+    }
+
+    /// The candidates whose proof is checked (spec 05, 6.6 and 16.13), those of one job one behind
+    /// the other.
+    fn to_prove<'a>(
+        &self,
+        candidates: &[(u32, u64)],
+        anns: &'a [Announcement],
+    ) -> Vec<&'a Announcement> {
+        let skip_byte: u8 = rand::random();
+        let is_checked =
+            |&&(_, hash): &&(u32, u64)| u16::from(hash as u8 ^ skip_byte) >= self.skip_threshold;
+        let checked = candidates.iter().filter(is_checked);
+        let mut anns: Vec<_> = checked.map(|&(index, _)| &anns[index as usize]).collect();
+        anns.sort_by_key(|ann| (ann.hard_nonce(), ann.root().0));
+        anns
+    }
+}
+
+/// What one worker checks proofs with.
+struct Prover {
+    scratch: Box<BatchScratch>,
+    interpreter: Box<Interpreter>,
+    backend: Backend,
+    results: Vec<Result<Hash32, AnnError>>,
+}
+
+impl Prover {
+    fn new() -> Self {
+        Self {
+            scratch: Box::new(BatchScratch::new()),
+            interpreter: Box::new(Interpreter::new()),
+            backend: Backend::detect(),
+            results: Vec::with_capacity(GROUP_MAX),
+        }
+    }
+
+    /// Checks the proofs in order; an error is the first bad one and how many were checked.
+    ///
+    /// The first groups are small: a post of junk is found out by few proofs.
+    fn check(
+        &mut self,
+        anns: &[&Announcement],
+        parent_hash: &Hash32,
+    ) -> Result<(), (usize, AnnError)> {
+        let (mut done, mut group_len) = (0, GROUP_FIRST_LEN);
+        while done < anns.len() {
+            let group = &anns[done..anns.len().min(done + group_len)];
+            let batch: Vec<_> = group.iter().map(|&ann| (ann, parent_hash)).collect();
+            self.results.clear();
+            self.results.resize(batch.len(), Err(AnnError::Inval));
+            let Self { scratch, interpreter, backend, results } = self;
+            check_batch(&batch, results, scratch, &mut **interpreter, *backend);
+            done += batch.len();
+            if let Some(error) = self.results.iter().find_map(|result| result.err()) {
+                return Err((done, error));
+            }
+            group_len = (group_len * 4).min(GROUP_MAX);
+        }
+        Ok(())
+    }
+}
+
+/// What [`Workers::verify`] found out.
+struct Checked {
+    candidates: Vec<(u32, u64)>,
+    event_id: [u8; 16],
+    work_bits_max: u32,
+}
+
+/// The first occurrence of each hash that is not known yet, in order of the index. The others are
+/// duplicates, of an announcement whose proof was checked before or is checked now.
+fn candidates(mut hashes: Vec<(u32, u64)>, parent: &Parent) -> Vec<(u32, u64)> {
+    hashes.sort_unstable_by_key(|&(index, hash)| (hash, index));
+    hashes.dedup_by_key(|&mut (_, hash)| hash);
+    hashes.retain(|&(_, hash)| !parent.known.is_committed(hash));
+    hashes.sort_unstable();
+    hashes
+}
+
+/// The names of the reference, which has no others (spec 03, 2.9).
+fn proof_refusal(error: AnnError) -> Refusal {
+    Refusal::Announcement(AnnRefusal::Proof(match error {
+        AnnError::InvalItem4 => "INVAL_ITEM4",
+        AnnError::InsufPow(_) => "INSUF_POW",
+        AnnError::SoftNonceHigh => "SOFT_NONCE_HIGH",
+        AnnError::Inval
+        | AnnError::BadWorkBits
+        | AnnError::BadProgram
+        | AnnError::BadProgramExec => "INVAL",
+    }))
+}
+
+fn event_id(body: &[u8]) -> [u8; 16] {
+    let mut id = [0; 16];
+    let text = ids::ann_post_id(body);
+    hex::decode_to_slice(text, &mut id).expect("an id is 32 hex digits");
+    id
+}
+
+#[cfg(test)]
+mod tests;

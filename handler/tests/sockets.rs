@@ -1,0 +1,293 @@
+//! A handler over real sockets: hostile clients, duplicates, restarts, downloads.
+
+#[path = "support/pool.rs"]
+mod pool;
+
+use std::time::{Duration, Instant};
+
+use packetcrypt_handler::Config;
+use packetcrypt_proto::anns_index::AnnsIndex;
+use packetcrypt_vectors as vectors;
+use pool::{Chain, Handler, Master, PAY_TO, config, counts, error, logged, post_head};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// 48 valid announcements and what they are bound to.
+struct Anns {
+    bytes: Vec<u8>,
+    height: i64,
+    chain: Chain,
+}
+
+fn anns() -> Anns {
+    let file = vectors::files("pool", "anns", "json").remove(0);
+    let json = file.json();
+    let height = json["parent_height"].as_i64().unwrap();
+    let chain = Chain::to(json["parent_hash_display"].as_str().unwrap(), height);
+    Anns { bytes: file.companion("bin").bytes(), height, chain }
+}
+
+struct Scene {
+    anns: Anns,
+    master: Master,
+    handler: Handler,
+    dir: tempfile::TempDir,
+}
+
+async fn scene(change: impl FnOnce(&mut Config)) -> Scene {
+    let anns = anns();
+    let master = Master::start(anns.chain.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&master, dir.path());
+    change(&mut config);
+    let handler = Handler::start(config, anns.height).await;
+    Scene { anns, master, handler, dir }
+}
+
+impl Scene {
+    fn worknum(&self) -> i64 {
+        self.anns.height + 1
+    }
+
+    async fn post(&self, body: &[u8]) -> (u16, String) {
+        self.handler.post(1, self.worknum(), body).await
+    }
+
+    async fn index(&self, query: &str) -> AnnsIndex {
+        let (_, body) = self.handler.get(&format!("/anns/index.json{query}"), "").await;
+        AnnsIndex::parse(&body).unwrap()
+    }
+
+    /// Sum of the figures of announcements, after the posts are answered.
+    fn assert_conserved(&self) {
+        let stats = self.handler.running.stats();
+        let anns = &stats.announcements;
+        let ends = anns.accepted + anns.duplicate + anns.rejected + anns.overloaded + anns.lost;
+        assert_eq!((anns.received, anns.in_flight), (ends, 0), "{stats:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunked_posts_downloads_and_restart() {
+    let mut scene = scene(|_| {}).await;
+    let (bytes, count) = (scene.anns.bytes.clone(), scene.anns.bytes.len() as u64 / 1024);
+    let (first, rest) = bytes.split_at(7 * 1024);
+    let worknum = scene.worknum();
+    let reply = scene.handler.post_chunked(worknum, first, &[1, 2, 1021, 4096, 3]).await;
+    assert_eq!(counts(&reply), (7, 0));
+    // The long poll of the index waits for the second post.
+    let waiting = Instant::now();
+    let (index, reply) = tokio::join!(scene.index("?wait=20&number=0&bytes=7168"), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        scene.handler.post_chunked(worknum, rest, &[65_536]).await
+    });
+    assert_eq!(counts(&reply), (count - 7, 0));
+    assert_eq!(index.files[0].bytes, count * 1024);
+    assert!(waiting.elapsed() < Duration::from_secs(19));
+    assert_eq!(index.files[0].parent_height_min, scene.anns.height);
+
+    let (head, body) = scene.handler.get("/anns/anns_0.bin", "").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, bytes, "in order of the posts");
+    let (head, body) = scene.handler.get("/anns/anns_0.bin", "range: bytes=1000-3071\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 206 ") && head.contains("content-range: bytes 1000-3071/"));
+    assert_eq!(body, &bytes[1000..3072]);
+    let beyond = format!("range: bytes={}-\r\n", bytes.len());
+    let (head, _) = scene.handler.get("/anns/anns_0.bin", &beyond).await;
+    assert!(head.starts_with("HTTP/1.1 416 "), "{head}");
+
+    assert_eq!(counts(&scene.post(&bytes).await), (0, count));
+    scene.assert_conserved();
+    let log = logged(scene.dir.path());
+    assert_eq!(log.len(), 2);
+    assert_eq!(log[1]["payTo"], PAY_TO);
+
+    // Ended and started again: everything is known, served, and logged once.
+    scene.handler.stop().await;
+    let config = config(&scene.master, scene.dir.path());
+    scene.handler = Handler::start(config, scene.anns.height).await;
+    assert_eq!(counts(&scene.post(&bytes).await), (0, count));
+    let (_, body) = scene.handler.get("/anns/anns_0.bin", "").await;
+    assert_eq!(body, bytes);
+    assert_eq!(scene.index("").await.store, index.store);
+    assert_eq!(logged(scene.dir.path()).len(), 2);
+    scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_posts_of_the_same_are_accepted_once() {
+    let scene = scene(|_| {}).await;
+    let count = scene.anns.bytes.len() as u64 / 1024;
+    let mut reversed: Vec<&[u8]> = scene.anns.bytes.chunks(1024).collect();
+    reversed.reverse();
+    let reversed = reversed.concat();
+    let posts = (0..8).map(|i| scene.post(if i % 2 == 0 { &scene.anns.bytes } else { &reversed }));
+    let replies = futures_util::future::join_all(posts).await;
+    let (accepted, dup) =
+        replies.iter().map(counts).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+    assert_eq!((accepted, dup), (count, 7 * count));
+    let logged: u64 =
+        logged(scene.dir.path()).iter().map(|line| line["accepted"].as_u64().unwrap()).sum();
+    assert_eq!(logged, count);
+    let (_, body) = scene.handler.get("/anns/anns_0.bin", "").await;
+    assert_eq!(body.len(), scene.anns.bytes.len());
+    scene.assert_conserved();
+    scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_requests_are_refused_and_the_handler_goes_on() {
+    let scene = scene(|config| config.post_anns_max = 16).await;
+    let (handler, worknum) = (&scene.handler, scene.worknum());
+    let request = |text: String| async move { handler.exchange(text.as_bytes()).await };
+    let bare = "host: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let missing = request(format!("POST /submit HTTP/1.1\r\n{bare}")).await;
+    assert_eq!(missing, (400, "Missing request header \"x-pc-sver\"".to_owned()));
+    let invalid = request(format!("POST /submit HTTP/1.1\r\nx-pc-sver: x\r\n{bare}")).await;
+    assert_eq!(invalid, (400, "Invalid request header \"x-pc-sver\"".to_owned()));
+    for target in ["GET /submit", "GET /", "PUT /submit", "DELETE /anns/index.json"] {
+        let reply = request(format!("{target} HTTP/1.1\r\n{bare}")).await;
+        assert_eq!(reply, (405, "HTTP method not allowed".to_owned()), "{target}");
+    }
+    assert_eq!(request(format!("POST /else HTTP/1.1\r\n{bare}")).await.0, 404);
+    assert_eq!(request("\u{0}\u{1}garbage\r\n\r\n".to_owned()).await.0, 400);
+
+    let junk = vec![0xa5; 17 * 1024];
+    let too_big = "post too big, at most 16 announcements";
+    assert_eq!(error(&scene.post(&junk).await), too_big);
+    let chunked = handler.post_chunked(worknum, &junk, &[1000]).await;
+    assert_eq!((chunked.0, error(&chunked).as_str()), (413, too_big));
+    assert_eq!(error(&scene.post(&junk[..1000]).await), "size not an even multiple of 1024");
+    assert_eq!(error(&scene.post(&junk[..1024]).await), "unexpected signed ann");
+    let other = handler.post(1, worknum + 6, &junk[..1024]).await;
+    let height = scene.anns.height;
+    let want = format!("block number out of range, expect {height} got {}", height + 6);
+    assert_eq!(error(&other), want);
+
+    // A client that ends within its body, and one that only opens a connection.
+    let mut cut = TcpStream::connect(handler.addr).await.unwrap();
+    let head = format!("{}content-length: 2048\r\n\r\n", post_head(1, worknum, PAY_TO));
+    cut.write_all(&[head.as_bytes(), &junk[..500]].concat()).await.unwrap();
+    cut.shutdown().await.unwrap();
+    let mut reply = String::new();
+    let _ = cut.read_to_string(&mut reply).await;
+    assert!(!reply.starts_with("HTTP/1.1 200"), "{reply}");
+    let _silent = TcpStream::connect(handler.addr).await.unwrap();
+
+    assert_eq!(counts(&scene.post(&scene.anns.bytes[..16 * 1024]).await), (16, 0));
+    scene.assert_conserved();
+    assert_eq!(scene.handler.running.stats().body_bytes, 0);
+    scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_a_typing_error_is_told_and_bad_characters_refused() {
+    let scene = scene(|_| {}).await;
+    let body = &scene.anns.bytes[..1024];
+    let (handler, worknum) = (&scene.handler, scene.worknum());
+    let post = |pay_to: String| {
+        let head = post_head(1, worknum, &pay_to);
+        let head = format!("{head}content-length: 1024\r\n\r\n");
+        let request = [head.as_bytes(), body].concat();
+        async move { handler.exchange(&request).await }
+    };
+    let reply = post("pkt1abc".to_owned()).await;
+    assert_eq!(counts(&reply), (1, 0));
+    let warning = "Address [pkt1abc] is not a valid pkt address, WORK WILL NOT BE CREDITED";
+    assert!(reply.1.contains(warning), "{}", reply.1);
+    assert_eq!(error(&post("a_b".to_owned()).await), "invalid payto a_b");
+    assert_eq!(error(&post("a".repeat(64)).await), "payto too long");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_for_bodies_is_bounded_and_overload_is_said_at_once() {
+    let scene = scene(|config| {
+        config.post_anns_max = 512;
+        config.body_memory_mib = 1;
+    })
+    .await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(scene.handler.addr).await.unwrap();
+        let head = post_head(1, scene.worknum(), PAY_TO);
+        let head = format!("{head}content-length: {}\r\n\r\n", 512 * 1024);
+        stream.write_all(&[head.as_bytes(), &vec![1; 300 << 10]].concat()).await.unwrap();
+        slow.push(stream);
+    }
+    for _ in 0..500 {
+        if scene.handler.running.stats().body_bytes == 1 << 20 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let reply = scene.post(&scene.anns.bytes).await;
+    assert_eq!((reply.0, error(&reply).as_str()), (503, "overloaded"));
+    assert_eq!(scene.handler.running.stats().overloads, 1);
+    drop(slow);
+    for _ in 0..500 {
+        if scene.handler.running.stats().body_bytes == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(counts(&scene.post(&scene.anns.bytes).await).0, 48);
+    scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_of_invalid_work_is_turned_away() {
+    let scene = scene(|config| config.invalid_free_proofs = 2).await;
+    let mut bad = scene.anns.bytes[..3072].to_vec();
+    for ann in bad.chunks_mut(1024) {
+        ann[500] ^= 1;
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(scene.post(&bad).await.0);
+    }
+    assert_eq!(statuses, [400, 429, 429, 429, 429]);
+    let stats = scene.handler.running.stats();
+    assert!(stats.sources[0].is_over_budget);
+    assert_eq!(stats.refusals["over_budget"], 4);
+    scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_come_and_the_list_of_handlers_changes() {
+    let scene = scene(|_| {}).await;
+    let body = &scene.anns.bytes[..1024];
+    assert_eq!(counts(&scene.post(body).await), (1, 0));
+    let set = |change: &dyn Fn(&mut Chain)| change(&mut scene.master.chain.lock().unwrap());
+    let tips = |count: usize| {
+        let stats = scene.handler.running.stats();
+        (stats.parents.len() == count).then(|| stats.parents.first().map(|parent| parent.height))
+    };
+    set(&|chain| chain.handlers = vec!["http://other.invalid/submit".to_owned()]);
+    wait_until(|| tips(0).is_some()).await;
+    assert_eq!(error(&scene.post(body).await), "server not ready");
+    let tip = scene.anns.height + 5;
+    set(&|chain| {
+        chain.handlers = vec![pool::PUBLIC_URL.to_owned()];
+        for height in scene.anns.height + 1..=tip {
+            chain.blocks.insert(0, (hex::encode([height as u8; 32]), height));
+        }
+    });
+    wait_until(|| tips(6).is_some_and(|of| of.map(i64::from) == Some(tip))).await;
+    // Five blocks later it is still taken, and still known.
+    assert_eq!(counts(&scene.post(&scene.anns.bytes[..2048]).await), (1, 1));
+    set(&|chain| chain.blocks.insert(0, (hex::encode([0x77; 32]), tip + 1)));
+    wait_until(|| tips(6).is_some_and(|of| of.map(i64::from) == Some(tip + 1))).await;
+    let want = format!("block number out of range, expect {} got {}", tip + 1, scene.anns.height);
+    assert_eq!(error(&scene.post(body).await), want);
+    scene.handler.stop().await;
+}
+
+async fn wait_until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1500 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not become so within 15 s");
+}
