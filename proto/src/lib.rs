@@ -12,6 +12,7 @@
 //! | [`datagram`], [`anns_index`] | how announcements reach block miners |
 //! | [`ids`], [`compact`], [`signing`], [`address`] | the functions that all roles must agree on |
 //! | [`json`], [`number`], [`varint`] | how values are written |
+//! | [`settings`] | what the settings of all roles have in common |
 //!
 //! Hashes are [`Hash32`](packetcrypt_core::bytes::Hash32) in internal order everywhere in memory;
 //! JSON holds block hashes in display order (spec 05, 2.1).
@@ -29,6 +30,7 @@ pub mod ids;
 pub mod json;
 pub mod number;
 pub mod reply;
+pub mod settings;
 pub mod share;
 pub mod signing;
 pub mod template;
