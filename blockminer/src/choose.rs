@@ -17,7 +17,7 @@ const COMPARED_BLOCK_TARGET: CompactTarget = CompactTarget(0x1c16_0000);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The classes, best first, and how many of the first members of each. All members of all but
-    /// the last one.
+    /// the last one, unless the limit was reached.
     pub members: Vec<(ClassId, u32)>,
     /// Number of announcements.
     pub count: u64,
@@ -30,8 +30,10 @@ pub struct Choice {
 /// Chooses the set of at most `count_max` announcements with the most effective work in a block of
 /// this height. `None` when no class can be used.
 ///
-/// Where the reference ends before the class with which the count would pass the limit, the first
-/// members of that class are taken here.
+/// Where the reference ends before the class with which the count would pass the limit, as many of
+/// its members as there is room for are taken here. Classes are in the order of their *words*, which
+/// for words that are not normalised is not that of their targets; so those behind the limit are
+/// looked at too.
 #[must_use]
 pub fn choose(classes: &[ClassSummary], height: u32, count_max: u64) -> Option<Choice> {
     let usable = usable(classes, height);
@@ -40,7 +42,7 @@ pub fn choose(classes: &[ClassSummary], height: u32, count_max: u64) -> Option<C
     for (at, (aged, class)) in usable.iter().enumerate() {
         count = (count + u64::from(class.count)).min(count_max);
         if count == 0 {
-            break;
+            return None;
         }
         let effective =
             difficulty::effective_target(COMPARED_BLOCK_TARGET, *aged, count, crate::PROOF_VERSION);
@@ -48,16 +50,13 @@ pub fn choose(classes: &[ClassSummary], height: u32, count_max: u64) -> Option<C
         if best.is_none_or(|(of_best, ..)| effective >= of_best) {
             best = Some((effective, at, count));
         }
-        if count == count_max {
-            break;
-        }
     }
     let (_, last, count) = best?;
     Some(take(&usable[..=last], count))
 }
 
-/// The hash rate multiplier of the classes of a choice at another height than it was made for, and
-/// its `least_work` there; `None` when one of them can not be used there.
+/// The greatest aged target of classes at a height: the `least_work` that a set of them commits to
+/// there. `None` when one of them can not be used there, or there are none.
 #[must_use]
 pub fn least_work(classes: &[ClassSummary], height: u32) -> Option<CompactTarget> {
     let least = classes.iter().map(|class| class.key.aged_target(height)).max()?;
@@ -79,12 +78,19 @@ fn usable(classes: &[ClassSummary], height: u32) -> Vec<(CompactTarget, ClassSum
 
 fn take(classes: &[(CompactTarget, ClassSummary)], count: u64) -> Choice {
     let mut members = Vec::with_capacity(classes.len());
-    let mut left = count;
-    for (_, class) in classes {
+    let Some(((_, worst), better)) = classes.split_last() else {
+        return Choice { members, count: 0, least_work: UNUSABLE, multiplier: 0 };
+    };
+    // One of the worst is in, since its target is the one that is committed to.
+    let mut left = count - 1;
+    for (_, class) in better {
         let taken = left.min(u64::from(class.count));
-        members.push((class.id, taken as u32));
+        if taken > 0 {
+            members.push((class.id, taken as u32));
+        }
         left -= taken;
     }
+    members.push((worst.id, left as u32 + 1));
     let least_work = classes.last().map_or(UNUSABLE, |(aged, _)| *aged);
     let multiplier = difficulty::hashrate_multiplier(least_work, count);
     Choice { members, count, least_work, multiplier }

@@ -40,6 +40,7 @@ mod observe;
 mod prove;
 mod run;
 mod search;
+mod spray;
 mod upload;
 
 pub use config::{Config, ConfigError, SprayerConfig};

@@ -11,6 +11,7 @@ use packetcrypt_core::backend::Backend;
 use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
 use packetcrypt_net::control::{self, ControlLimits, ControlServer, ListenError};
 use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
+use packetcrypt_net::sprayer::SprayerError;
 use packetcrypt_net::{Shutdown, hw};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::jobs::{JobRules, Jobs, JobsStatus, State};
 use crate::observe::Observer;
 use crate::prove::Prover;
 use crate::search::Workers;
+use crate::spray;
 use crate::stats::{ArrivalCounters, ShareCounters, Stats};
 use crate::store::{self, Pages, Store};
 use crate::upload::{UploadQueue, Uploader};
@@ -56,7 +58,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// The sprayer can not be started.
     #[error("sprayer: {0}")]
-    Sprayer(String),
+    Sprayer(#[from] SprayerError),
 }
 
 /// Why the block miner ended other than by its signal.
@@ -273,6 +275,11 @@ fn start_feeds(
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartError> {
+    if let Some(settings) = &config.sprayer {
+        let sprayer = spray::open(settings, shutdown)?;
+        tracing::info!("sprayer at {}", sprayer.local_addr());
+        tasks.spawn(spray::follow(sprayer, peers.clone(), inlet.clone(), shutdown.clone()));
+    }
     if config.download {
         let feed = Feed {
             http: HttpClient::new(ClientOptions::default())?,

@@ -74,6 +74,8 @@ pub(crate) struct UploadQueue {
 #[derive(Default)]
 struct Waiting {
     shares: BTreeMap<u64, Outgoing>,
+    /// Shares that are tried again after a pause.
+    pausing: BTreeMap<u64, Outgoing>,
     next: u64,
     closed: bool,
 }
@@ -105,9 +107,22 @@ impl UploadQueue {
         self.news.notify_one();
     }
 
-    /// Puts a share back to its place.
-    fn put_back(&self, place: u64, share: Outgoing) {
-        self.put(self.locked(), place, share);
+    /// Keeps a share aside until [`UploadQueue::put_back`].
+    fn pause(&self, place: u64, share: Outgoing) {
+        let mut state = self.locked();
+        if state.closed {
+            drop(state);
+            return share.ticket.finish(ShareOutcome::Lost);
+        }
+        state.pausing.insert(place, share);
+    }
+
+    /// Puts a share that paused back to its place.
+    fn put_back(&self, place: u64) {
+        let mut state = self.locked();
+        if let Some(share) = state.pausing.remove(&place) {
+            self.put(state, place, share);
+        }
     }
 
     /// The newest share; waits for one.
@@ -132,7 +147,8 @@ impl UploadQueue {
 
     /// Shares that wait for an uploader.
     pub(crate) fn len(&self) -> usize {
-        self.locked().shares.len()
+        let state = self.locked();
+        state.shares.len() + state.pausing.len()
     }
 
     /// What is in the queue is lost, and what comes later.
@@ -140,9 +156,9 @@ impl UploadQueue {
         let shares = {
             let mut state = self.locked();
             state.closed = true;
-            std::mem::take(&mut state.shares)
+            [std::mem::take(&mut state.shares), std::mem::take(&mut state.pausing)]
         };
-        for share in shares.into_values() {
+        for share in shares.into_iter().flat_map(BTreeMap::into_values) {
             share.ticket.finish(ShareOutcome::Lost);
         }
     }
@@ -274,10 +290,11 @@ impl Uploader {
             share.height,
             pause.as_millis()
         );
+        self.queue.pause(place, share);
         let queue = self.queue.clone();
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            queue.put_back(place, share);
+            queue.put_back(place);
         });
     }
 
@@ -328,6 +345,10 @@ fn answer_of_reply(status: u16, reply: &Reply<Value>, may_be_known: bool) -> Ans
         }
     }
     let Some(error) = reply.error.first() else {
+        // An event, or a text (spec 05, 9.4).
+        if status != 200 || !matches!(reply.result, Some(Value::Object(_) | Value::String(_))) {
+            return Answer::Nonsense(format!("status {status} with neither result nor error"));
+        }
         let known = reply.warn.iter().any(|warning| warning.contains(DUPLICATE_WARNING));
         let field = reply.result.as_ref().and_then(|result| result.get("block"));
         let block = field.and_then(Value::as_bool).unwrap_or(false);
@@ -443,7 +464,9 @@ mod tests {
         assert_eq!(newest.number, 2);
         queue.push(outgoing(3));
         // Back to its place, behind the newer one; the oldest of three makes room.
-        queue.put_back(place, newest);
+        queue.pause(place, newest);
+        assert_eq!(queue.len(), 2);
+        queue.put_back(place);
         assert_eq!(queue.pop().await.1.number, 3);
         assert_eq!(queue.pop().await.1.number, 2);
         queue.push(outgoing(4));

@@ -122,8 +122,7 @@ fn assert_share_reproduced(job: &Arc<Job>, share: &Value) {
 fn assert_fake_mine_reproduced(tree: &AnnTree, fake: &Value) {
     let header = BlockHeader(unhex_array(text(fake, "header")));
     let announcement_of = |number| tree.announcement(number);
-    let found =
-        self_test::search(&header, tree.count(), announcement_of, Backend::best()).unwrap();
+    let found = self_test::search(&header, tree.count(), announcement_of, Backend::best()).unwrap();
     assert_eq!(found.low_nonce, number(fake, "low_nonce"));
     assert_eq!(found.work_hash.hex().to_string(), text(fake, "work_hash"));
     let places = fake["ann_llocs"].as_array().unwrap().iter();
