@@ -80,6 +80,24 @@ struct Waiting {
     closed: bool,
 }
 
+impl Waiting {
+    /// Takes the oldest share out when there are more than `len_max`.
+    fn take_above(&mut self, len_max: usize) -> Option<Outgoing> {
+        if self.shares.len() + self.pausing.len() <= len_max {
+            return None;
+        }
+        let first = |shares: &BTreeMap<u64, Outgoing>| {
+            shares.first_key_value().map_or(u64::MAX, |(place, _)| *place)
+        };
+        let oldest = if first(&self.pausing) < first(&self.shares) {
+            self.pausing.pop_first()
+        } else {
+            self.shares.pop_first()
+        };
+        oldest.map(|(_, share)| share)
+    }
+}
+
 impl UploadQueue {
     pub(crate) fn new(len_max: usize) -> UploadQueue {
         UploadQueue { state: Mutex::default(), news: Notify::new(), len_max: len_max.max(1) }
@@ -99,9 +117,9 @@ impl UploadQueue {
             return share.ticket.finish(ShareOutcome::Lost);
         }
         state.shares.insert(place, share);
-        let oldest = (state.shares.len() > self.len_max).then(|| state.shares.pop_first());
+        let oldest = state.take_above(self.len_max);
         drop(state);
-        if let Some((_, share)) = oldest.flatten() {
+        if let Some(share) = oldest {
             share.ticket.finish(ShareOutcome::Lost);
         }
         self.news.notify_one();
@@ -115,6 +133,11 @@ impl UploadQueue {
             return share.ticket.finish(ShareOutcome::Lost);
         }
         state.pausing.insert(place, share);
+        let oldest = state.take_above(self.len_max);
+        drop(state);
+        if let Some(share) = oldest {
+            share.ticket.finish(ShareOutcome::Lost);
+        }
     }
 
     /// Puts a share that paused back to its place.
