@@ -7,11 +7,13 @@
 pub mod opcode;
 
 mod execute;
+mod executor;
 mod generate;
 mod interpret;
 mod program;
 
 pub use execute::{Execute, Watch};
+pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
 pub use generate::Generator;
 pub use interpret::{Interpreter, REGISTERS, SCOPES_MAX};
 pub use program::Program;
