@@ -3,17 +3,21 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
+use packetcrypt_core::announcement::Announcement;
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::paylog::{
     PayLog, PayLogOptions, PayLogStats, PaymakerPassword, Uploader, UploaderOptions,
 };
 use packetcrypt_net::pool_client::PoolClient;
+use packetcrypt_net::sprayer::{Sprayer, SprayerOptions, SprayerStats};
 use packetcrypt_proto::events::AnnsEvent;
 use tokio::sync::{Mutex, watch};
 
-use crate::commit::EventLog;
+use crate::commit::{EventLog, Spray};
 use crate::config::Config;
 use crate::run::StartError;
 
@@ -91,6 +95,44 @@ impl PayLogs {
         if let Some(uploader) = self.uploader.lock().await.take() {
             uploader.join().await;
         }
+    }
+}
+
+/// The sprayer of a handler; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sprayers(Arc<Sprayer>);
+
+impl Sprayers {
+    /// Starts it when the configuration names an address for it.
+    pub(crate) fn start(config: &Config, shutdown: &Shutdown) -> Result<Option<Self>, StartError> {
+        let Some(bind) = config.bind_pvt else { return Ok(None) };
+        let options = SprayerOptions {
+            subscribe_to: config.subscribe_to.clone(),
+            spray_at: config.spray_at.clone(),
+            mss_bytes: config.mss,
+            receive_threads: config.spray_workers.max(1),
+            // What comes from others is relayed by the sprayer itself and needed for nothing else.
+            received_batches_max: 1,
+            ..SprayerOptions::new(bind, config.block_miner_passwd.clone())
+        };
+        Ok(Some(Self(Arc::new(Sprayer::start(options, shutdown)?))))
+    }
+
+    /// The address of its socket.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
+
+    /// What it sent and dropped.
+    pub(crate) fn stats(&self) -> SprayerStats {
+        self.0.stats()
+    }
+}
+
+impl Spray for Sprayers {
+    fn spray(&mut self, anns: &mut dyn Iterator<Item = &Announcement>) {
+        // What does not fit is dropped, oldest first, and counted there.
+        self.0.send(anns.map(|ann| *ann.to_bytes()).collect());
     }
 }
 

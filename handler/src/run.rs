@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::commit::{CommitQueue, CommitReceiver, Committer};
 use crate::config::{Config, ConfigError};
-use crate::outlets::PayLogs;
+use crate::outlets::{PayLogs, Sprayers};
 use crate::overload::Budgets;
 use crate::parents::Follower;
 use crate::publish::{Reader, Record, Store, StoreError, StoreOptions};
@@ -47,7 +47,7 @@ pub enum StartError {
     PayLog(String),
     /// The sprayer can not be started.
     #[error("sprayer: {0}")]
-    Sprayer(String),
+    Sprayer(#[from] packetcrypt_net::sprayer::SprayerError),
     /// The address for miners can not be listened on.
     #[error("bind_pub = {addr}: {cause}")]
     Listen {
@@ -83,6 +83,7 @@ pub enum RunError {
 pub struct Running {
     local_addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
+    sprayer_addr: Option<SocketAddr>,
     view: Arc<View>,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -96,6 +97,7 @@ struct View {
     damaged_runs: Arc<AtomicU64>,
     pool: Arc<PoolClient>,
     pay_logs: PayLogs,
+    sprayers: Option<Sprayers>,
 }
 
 impl Running {
@@ -107,6 +109,11 @@ impl Running {
     /// Where `/metrics` and `/stats.json` are served.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
+    }
+
+    /// Where the sprayer listens.
+    pub fn sprayer_addr(&self) -> Option<SocketAddr> {
+        self.sprayer_addr
     }
 
     /// All figures now.
@@ -153,6 +160,7 @@ pub async fn start_with_clock(
     let log_shutdown = Shutdown::new();
     pay_logs.upload(&config, &pool, &log_shutdown).await?;
     let front = front(&config, counters, store.reader(), clock, &shutdown);
+    let sprayers = Sprayers::start(&config, &shutdown)?;
     let (commits, receiver) = CommitQueue::new();
     let damaged_runs = Arc::<AtomicU64>::default();
     let committer = Committer {
@@ -163,7 +171,7 @@ pub async fn start_with_clock(
             config.dedup_capacity,
         ),
         log: Box::new(pay_logs.writer()),
-        spray: None,
+        spray: sprayers.clone().map(|sprayers| Box::new(sprayers) as _),
         front: Arc::clone(&front),
         warned_ms: 0,
         damaged_runs: Arc::clone(&damaged_runs),
@@ -177,10 +185,18 @@ pub async fn start_with_clock(
     let sockets = engine::bind(config.bind_pub, config.io_threads()).map_err(cannot_listen)?;
     let local_addr = sockets[0].local_addr().map_err(cannot_listen)?;
     let http = Http1Shared::new(http_limits(&config));
-    let view =
-        Arc::new(View { front, metrics, http, damaged_runs, pool: Arc::clone(&pool), pay_logs });
+    let view = Arc::new(View {
+        front,
+        metrics,
+        http,
+        damaged_runs,
+        pool: Arc::clone(&pool),
+        pay_logs,
+        sprayers,
+    });
     let metrics_server = serve_metrics(&config, &view, &shutdown).await?;
     let metrics_addr = metrics_server.as_ref().map(control::ControlServer::local_addr);
+    let sprayer_addr = view.sprayers.as_ref().map(Sprayers::local_addr);
     let parts = Parts {
         committer: spawn_committer(committer, receiver)?,
         workers: Workers::start(&workers, config.workers())?,
@@ -197,7 +213,7 @@ pub async fn start_with_clock(
     );
     tokio::spawn(tell(Arc::clone(&view), shutdown.clone()));
     let task = tokio::spawn(parts.supervise(shutdown, log_shutdown));
-    Ok(Running { local_addr, metrics_addr, view, task })
+    Ok(Running { local_addr, metrics_addr, sprayer_addr, view, task })
 }
 
 fn front(
@@ -266,6 +282,7 @@ impl View {
         stats.http = http;
         stats.pool = Some(self.pool.status());
         stats.pay_log = Some(self.pay_logs.stats());
+        stats.sprayer = self.sprayers.as_ref().map(Sprayers::stats);
         stats
     }
 }

@@ -8,6 +8,7 @@
 use packetcrypt_net::http1::Http1Snapshot;
 use packetcrypt_net::paylog::PayLogStats;
 use packetcrypt_net::pool_client::PoolStatus;
+use packetcrypt_net::sprayer::SprayerStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -97,6 +98,8 @@ pub struct Stats {
     pub pay_log: Option<PayLogStats>,
     /// The client of the master; `None` in figures of the counters alone.
     pub pool: Option<PoolStatus>,
+    /// The sprayer; `None` when there is none.
+    pub sprayer: Option<SprayerStats>,
 }
 
 /// What became of posts.

@@ -6,6 +6,8 @@ mod pool;
 use std::time::{Duration, Instant};
 
 use packetcrypt_handler::Config;
+use packetcrypt_net::Shutdown;
+use packetcrypt_net::sprayer::{Sprayer, SprayerOptions};
 use packetcrypt_proto::anns_index::AnnsIndex;
 use packetcrypt_vectors as vectors;
 use pool::{Chain, Handler, Master, PAY_TO, config, counts, error, logged, post_head};
@@ -279,6 +281,38 @@ async fn blocks_come_and_the_list_of_handlers_changes() {
     wait_until(|| tips(6).is_some_and(|of| of.map(i64::from) == Some(tip + 1))).await;
     let want = format!("block number out of range, expect {} got {}", tip + 1, scene.anns.height);
     assert_eq!(error(&scene.post(body).await), want);
+    scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_get_what_is_accepted() {
+    let local: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let scene = scene(|config| {
+        config.bind_pvt = Some(local);
+        config.block_miner_passwd = "secret".to_owned();
+    })
+    .await;
+    let source = scene.handler.running.sprayer_addr().unwrap();
+    let options =
+        SprayerOptions { subscribe_to: vec![source], ..SprayerOptions::new(local, "secret") };
+    let subscriber = Sprayer::start(options, &Shutdown::new()).unwrap();
+    wait_until(|| {
+        let sprayer = scene.handler.running.stats().sprayer.unwrap();
+        sprayer.peers.iter().any(|peer| peer.is_subscriber)
+    })
+    .await;
+    assert_eq!(counts(&scene.post(&scene.anns.bytes).await), (48, 0));
+    assert_eq!(counts(&scene.post(&scene.anns.bytes).await), (0, 48));
+    let mut received = std::collections::BTreeSet::new();
+    while received.len() < 48 {
+        let next = tokio::time::timeout(Duration::from_secs(15), subscriber.receive()).await;
+        received.extend(next.unwrap().unwrap().announcements);
+    }
+    let sent: std::collections::BTreeSet<[u8; 1024]> =
+        scene.anns.bytes.as_chunks().0.iter().copied().collect();
+    assert!(received == sent);
+    let outgoing = scene.handler.running.stats().sprayer.unwrap().outgoing;
+    assert_eq!((outgoing.popped, outgoing.dropped), (48, 0));
     scene.handler.stop().await;
 }
 

@@ -21,31 +21,31 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The name under which the handler stands in the pool's list; nobody connects to it.
-pub const PUBLIC_URL: &str = "http://handler.invalid/submit";
+pub(crate) const PUBLIC_URL: &str = "http://handler.invalid/submit";
 /// A valid address.
-pub const PAY_TO: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
+pub(crate) const PAY_TO: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// What the master serves.
 #[derive(Clone, Debug)]
-pub struct Chain {
+pub(crate) struct Chain {
     /// Display hash and height of each block, newest first.
-    pub blocks: Vec<(String, i64)>,
+    pub(crate) blocks: Vec<(String, i64)>,
     /// `submitAnnUrls`.
-    pub handlers: Vec<String>,
+    pub(crate) handlers: Vec<String>,
 }
 
 /// A master on loopback.
-pub struct Master {
-    pub chain: Arc<Mutex<Chain>>,
-    pub url: String,
+pub(crate) struct Master {
+    pub(crate) chain: Arc<Mutex<Chain>>,
+    pub(crate) url: String,
     shutdown: Shutdown,
 }
 
 impl Chain {
     /// Eight blocks up to this one; the hashes below it are made up.
-    pub fn to(hash: &str, height: i64) -> Self {
+    pub(crate) fn to(hash: &str, height: i64) -> Self {
         let below = (1..8).map(|depth| (format!("{depth:02x}").repeat(32), height - depth));
         let blocks = std::iter::once((hash.to_owned(), height)).chain(below).collect();
         Self { blocks, handlers: vec![PUBLIC_URL.to_owned()] }
@@ -73,7 +73,7 @@ impl Chain {
 }
 
 impl Master {
-    pub async fn start(chain: Chain) -> Self {
+    pub(crate) async fn start(chain: Chain) -> Self {
         let chain = Arc::new(Mutex::new(chain));
         let router = Router::new().route("/{name}", get(serve)).with_state(Arc::clone(&chain));
         let shutdown = Shutdown::new();
@@ -89,7 +89,23 @@ impl Drop for Master {
     }
 }
 
+/// The long poll for work that is not there yet: answered when anything changed.
+async fn long_poll(chain: &Mutex<Chain>) -> Response {
+    let config = || chain.lock().unwrap().config();
+    let before = config();
+    for _ in 0..1000 {
+        if config() != before {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    StatusCode::MULTIPLE_CHOICES.into_response()
+}
+
 async fn serve(State(chain): State<Arc<Mutex<Chain>>>, UrlPath(name): UrlPath<String>) -> Response {
+    if name.starts_with("work_") {
+        return long_poll(&chain).await;
+    }
     let chain = chain.lock().unwrap();
     let found = match name.strip_prefix("blkinfo_").and_then(|name| name.strip_suffix(".json")) {
         Some(hash) => chain.blkinfo(hash),
@@ -102,14 +118,14 @@ async fn serve(State(chain): State<Arc<Mutex<Chain>>>, UrlPath(name): UrlPath<St
 }
 
 /// A handler that runs, with its own signal.
-pub struct Handler {
-    pub running: Running,
-    pub addr: SocketAddr,
+pub(crate) struct Handler {
+    pub(crate) running: Running,
+    pub(crate) addr: SocketAddr,
     shutdown: Shutdown,
 }
 
 /// A small configuration in `dir`.
-pub fn config(master: &Master, dir: &Path) -> Config {
+pub(crate) fn config(master: &Master, dir: &Path) -> Config {
     Config {
         master_url: master.url.clone(),
         root_workdir: dir.to_owned(),
@@ -126,7 +142,7 @@ pub fn config(master: &Master, dir: &Path) -> Config {
 
 impl Handler {
     /// Starts it and waits until it knows the tip.
-    pub async fn start(config: Config, tip: i64) -> Self {
+    pub(crate) async fn start(config: Config, tip: i64) -> Self {
         let shutdown = Shutdown::new();
         let running = start(config, shutdown.clone()).await.unwrap();
         let addr = running.local_addr();
@@ -145,20 +161,20 @@ impl Handler {
     }
 
     /// Ends it in the usual way.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.trigger();
         self.running.join().await.unwrap();
     }
 
     /// Posts a body with the usual headers.
-    pub async fn post(&self, sver: u32, worknum: i64, body: &[u8]) -> (u16, String) {
+    pub(crate) async fn post(&self, sver: u32, worknum: i64, body: &[u8]) -> (u16, String) {
         let head = post_head(sver, worknum, PAY_TO);
         let head = format!("{head}content-length: {}\r\n\r\n", body.len());
         self.exchange(&[head.as_bytes(), body].concat()).await
     }
 
     /// As `post`, in chunks of these lengths, over and over.
-    pub async fn post_chunked(&self, worknum: i64, body: &[u8], lens: &[usize]) -> (u16, String) {
+    pub(crate) async fn post_chunked(&self, worknum: i64, body: &[u8], lens: &[usize]) -> (u16, String) {
         let head = post_head(1, worknum, PAY_TO);
         let mut request = format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes();
         let mut rest = body;
@@ -176,14 +192,14 @@ impl Handler {
     }
 
     /// Sends bytes, which end the connection, and returns status and body of the reply.
-    pub async fn exchange(&self, request: &[u8]) -> (u16, String) {
+    pub(crate) async fn exchange(&self, request: &[u8]) -> (u16, String) {
         let (head, body) = self.exchange_bytes(request).await;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         (status, String::from_utf8(body).unwrap())
     }
 
     /// As `exchange`: head and body as they came.
-    pub async fn exchange_bytes(&self, request: &[u8]) -> (String, Vec<u8>) {
+    pub(crate) async fn exchange_bytes(&self, request: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         // A refusal can come before the end of the request.
         let _ = stream.write_all(request).await;
@@ -195,7 +211,7 @@ impl Handler {
     }
 
     /// GET with more header lines.
-    pub async fn get(&self, target: &str, fields: &str) -> (String, Vec<u8>) {
+    pub(crate) async fn get(&self, target: &str, fields: &str) -> (String, Vec<u8>) {
         let request =
             format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\r\n");
         self.exchange_bytes(request.as_bytes()).await
@@ -203,7 +219,7 @@ impl Handler {
 }
 
 /// The head of a post without its end.
-pub fn post_head(sver: u32, worknum: i64, pay_to: &str) -> String {
+pub(crate) fn post_head(sver: u32, worknum: i64, pay_to: &str) -> String {
     format!(
         "POST /submit HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-pc-sver: {sver}\r\n\
          x-pc-annver: 1\r\nx-pc-worknum: {worknum}\r\nx-pc-payto: {pay_to}\r\n"
@@ -211,7 +227,7 @@ pub fn post_head(sver: u32, worknum: i64, pay_to: &str) -> String {
 }
 
 /// `accepted` and `dup` of a reply 200.
-pub fn counts(reply: &(u16, String)) -> (u64, u64) {
+pub(crate) fn counts(reply: &(u16, String)) -> (u64, u64) {
     assert_eq!(reply.0, 200, "{}", reply.1);
     let json: Value = serde_json::from_str(&reply.1).unwrap();
     let count = |key: &str| json["result"][key].as_u64().unwrap();
@@ -219,14 +235,14 @@ pub fn counts(reply: &(u16, String)) -> (u64, u64) {
 }
 
 /// The text of `error[0]`.
-pub fn error(reply: &(u16, String)) -> String {
+pub(crate) fn error(reply: &(u16, String)) -> String {
     let json: Value = serde_json::from_str(&reply.1).unwrap_or_else(|e| panic!("{e}: {reply:?}"));
     assert!(json["result"].is_null());
     json["error"][0].as_str().unwrap().to_owned()
 }
 
 /// All lines of the pay log below a work directory.
-pub fn logged(dir: &Path) -> Vec<Value> {
+pub(crate) fn logged(dir: &Path) -> Vec<Value> {
     let mut lines = Vec::new();
     for entry in std::fs::read_dir(dir.join("ah/paylogdir")).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
