@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_each_rule_names_its_key() {
         assert_eq!(valid().validate(), Ok(()));
-        let broken: [(&str, fn(&mut Config)); 15] = [
+        type Break = fn(&mut Config);
+        let broken: [(&str, Break); 15] = [
             ("master_url", |c| c.master_url = "ftp://x".to_owned()),
             ("root_workdir", |c| c.root_workdir = PathBuf::new()),
             ("public_url", |c| c.public_url = "http://127.0.0.1:8081".to_owned()),

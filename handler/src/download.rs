@@ -168,7 +168,7 @@ impl Range {
             Self::Last(count) => (len as u64).saturating_sub(count)..len as u64,
         };
         // Both ends are at most `len`, where the range is not empty.
-        (range.start < range.end).then(|| range.start as usize..range.end as usize)
+        (range.start < range.end).then_some(range.start as usize..range.end as usize)
     }
 }
 

@@ -14,9 +14,9 @@ use packetcrypt_core::announcement::{Announcement, BatchScratch, GROUP_MAX, chec
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::error::AnnError;
+use packetcrypt_core::primitives::compress32;
 use packetcrypt_core::randhash::Interpreter;
 use packetcrypt_proto::events::AnnsEvent;
-use packetcrypt_proto::ids;
 use tokio::sync::oneshot;
 
 use crate::admit::{AnnRefusal, Head, Parent, Refusal, announcements};
@@ -437,11 +437,10 @@ fn proof_refusal(error: AnnError) -> Refusal {
     }))
 }
 
+/// Event id of the post with this body (spec 05, 2.2).
 fn event_id(body: &[u8]) -> [u8; 16] {
-    let mut id = [0; 16];
-    let text = ids::ann_post_id(body);
-    hex::decode_to_slice(text, &mut id).expect("an id is 32 hex digits");
-    id
+    let hash = compress32(body).0;
+    std::array::from_fn(|i| hash[i])
 }
 
 #[cfg(test)]

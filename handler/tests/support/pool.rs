@@ -174,7 +174,12 @@ impl Handler {
     }
 
     /// As `post`, in chunks of these lengths, over and over.
-    pub(crate) async fn post_chunked(&self, worknum: i64, body: &[u8], lens: &[usize]) -> (u16, String) {
+    pub(crate) async fn post_chunked(
+        &self,
+        worknum: i64,
+        body: &[u8],
+        lens: &[usize],
+    ) -> (u16, String) {
         let head = post_head(1, worknum, PAY_TO);
         let mut request = format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes();
         let mut rest = body;
