@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use packetcrypt_proto::address;
-use serde::Deserialize;
+pub use packetcrypt_proto::settings::{ConfigError, Secret};
+use serde::{Deserialize, Serialize};
 
 use crate::store;
 
@@ -16,20 +17,8 @@ const RECORD_BYTES: usize = 1032;
 /// Largest payload of a UDP datagram over IPv4, bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// A setting that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: {rule}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// The value that was given.
-    pub value: String,
-    /// The rule that it breaks.
-    pub rule: String,
-}
-
 /// What the block miner is told. Keys of a file have the names of the fields.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Base URL of the pool's master: `config.json` and the work are below it. Required.
@@ -87,7 +76,7 @@ pub struct Config {
 }
 
 /// How announcements are received by UDP (spec 05, 7).
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SprayerConfig {
     /// Address and port to listen on.
@@ -95,7 +84,7 @@ pub struct SprayerConfig {
     /// Peers to subscribe to; data from any other address is ignored.
     pub subscribe: Vec<SocketAddr>,
     /// Password of those peers.
-    pub password: String,
+    pub password: Secret,
     /// Receiving threads. Default 4.
     pub threads: usize,
     /// Largest segment in bytes. Default 1472.
@@ -109,7 +98,7 @@ impl Default for SprayerConfig {
         SprayerConfig {
             bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             subscribe: Vec::new(),
-            password: String::new(),
+            password: Secret::default(),
             threads: 4,
             mss: 1472,
             mcast: None,
@@ -192,10 +181,8 @@ impl Config {
             let ok = !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_graphic());
             return rule("payment_address", address, ok, "must not be empty or hold blanks");
         }
-        let error = |error: address::AddressError| ConfigError {
-            key: "payment_address",
-            value: address.clone(),
-            rule: error.to_string(),
+        let error = |error: address::AddressError| {
+            ConfigError::new("payment_address", address, error.to_string())
         };
         address::check(address).map_err(error)
     }
@@ -215,14 +202,11 @@ impl SprayerConfig {
 
 fn rule(
     key: &'static str,
-    value: impl ToString,
+    value: impl std::fmt::Display,
     holds: bool,
     rule: &str,
 ) -> Result<(), ConfigError> {
-    if holds {
-        return Ok(());
-    }
-    Err(ConfigError { key, value: value.to_string(), rule: rule.to_owned() })
+    ConfigError::unless(holds, key, value, rule)
 }
 
 fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
@@ -242,7 +226,7 @@ mod tests {
         Config { pool_url, payment_address: ADDRESS.to_owned(), ..Config::default() }
     }
 
-    fn broken(change: impl FnOnce(&mut Config)) -> &'static str {
+    fn broken(change: impl FnOnce(&mut Config)) -> String {
         let mut config = good();
         change(&mut config);
         config.validate().unwrap_err().key

@@ -23,7 +23,7 @@ pub(crate) fn open(config: &SprayerConfig, shutdown: &Shutdown) -> Result<Spraye
         multicast: config.mcast,
         receive_threads: config.threads,
         received_batches_max: BATCHES_MAX,
-        ..SprayerOptions::new(config.bind, config.password.clone())
+        ..SprayerOptions::new(config.bind, config.password.expose())
     };
     Sprayer::start(options, shutdown)
 }
