@@ -126,8 +126,12 @@ pub(crate) struct Handler {
 
 /// A small configuration in `dir`.
 pub(crate) fn config(master: &Master, dir: &Path) -> Config {
+    Config { master_url: master.url.clone(), ..config_in(dir) }
+}
+
+/// The same without the master.
+pub(crate) fn config_in(dir: &Path) -> Config {
     Config {
-        master_url: master.url.clone(),
         root_workdir: dir.to_owned(),
         public_url: PUBLIC_URL.to_owned(),
         bind_pub: LOCAL,
