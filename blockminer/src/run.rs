@@ -150,7 +150,6 @@ impl Running {
     }
 
     /// A handle that reads the figures, also after [`Running::join`] took this value.
-    #[must_use]
     pub fn stats_reader(&self) -> impl Fn() -> Stats + Send + Sync + Clone + 'static {
         let observer = self.observer.clone();
         move || observer.stats()
