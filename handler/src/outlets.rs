@@ -1,8 +1,6 @@
 //! Where accepted posts go besides the files: the pay log and the sprayer.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,9 +47,17 @@ impl PayLogs {
 
     /// Which events are in the files that are there: event id and time.
     pub(crate) fn logged_events(&self) -> Result<HashSet<(String, u64)>, StartError> {
-        logged_events(self.log.dir()).map_err(|error| {
+        let mut events = HashSet::new();
+        let read = self.log.read_lines(|line| {
+            // A line that is no event of announcements is not one of ours and does not matter.
+            if let Ok(event) = serde_json::from_slice::<AnnsEvent>(line) {
+                events.insert((event.event_id, event.time));
+            }
+        });
+        read.map_err(|error| {
             StartError::PayLog(format!("reading {}: {error}", self.log.dir().display()))
-        })
+        })?;
+        Ok(events)
     }
 
     /// Begins to upload closed files to the paymaker of the pool's configuration.
@@ -134,24 +140,4 @@ impl Spray for Sprayers {
         // What does not fit is dropped, oldest first, and counted there.
         self.0.send(anns.map(|ann| *ann.to_bytes()).collect());
     }
-}
-
-/// Reads all files of a pay log, whose torn ends are cut off already. A line that is no event of
-/// announcements is not one of ours and does not matter.
-fn logged_events(dir: &Path) -> io::Result<HashSet<(String, u64)>> {
-    let mut events = HashSet::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !name.starts_with("paylog_") || !name.ends_with(".ndjson") {
-            continue;
-        }
-        let content = fs::read(&path)?;
-        for line in content.split(|&byte| byte == b'\n') {
-            if let Ok(event) = serde_json::from_slice::<AnnsEvent>(line) {
-                events.insert((event.event_id, event.time));
-            }
-        }
-    }
-    Ok(events)
 }

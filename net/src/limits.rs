@@ -57,6 +57,9 @@ pub const SPRAYER_RECENT_LEN: usize = 1 << 18;
 pub const PAYLOG_QUEUE_LEN_MAX: usize = 4_096;
 /// Lines committed together.
 pub const PAYLOG_GROUP_LEN_MAX: usize = 1_024;
+/// A commit of this length takes nothing more: it bounds by how much a file can be longer than
+/// [`PAYLOG_FILE_BYTES_MAX`].
+pub const PAYLOG_GROUP_BYTES_MAX: usize = 1 << 20;
 /// Length of one line of the pay log: events are about 400 bytes.
 pub const PAYLOG_LINE_BYTES_MAX: usize = 16 << 10;
 /// A pay log file is switched at this length even within its period: one upload stays small.

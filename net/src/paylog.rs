@@ -7,6 +7,9 @@
 //! Files are `paylog_<n>.ndjson`, one event a line. The writer owns the newest; all others are
 //! closed, and the uploader may have them. A file is deleted only when the paymaker answered with
 //! its id. A line without an end was never acknowledged and is cut off before a file is used.
+//!
+//! A commit that fails is undone by cutting the file. While that fails too, the log takes nothing
+//! and closes nothing, so that no refused line is ever uploaded; it tries again and again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +33,8 @@ pub use upload::{PaymakerPassword, Uploader, UploaderOptions};
 /// How a pay log is kept.
 #[derive(Clone, Debug)]
 pub struct PayLogOptions {
-    /// The directory; made when it is not there. One pay log has it for itself.
+    /// The directory; made when it is not there. One pay log has it for itself: a second one is
+    /// refused while the first is open.
     pub dir: PathBuf,
     /// A file that is not empty is closed after this time, ms.
     pub rotate_ms: u64,
@@ -143,12 +147,25 @@ struct Shared {
     rotate_now: AtomicBool,
 }
 
+impl Shared {
+    fn new(options: PayLogOptions, current: u64) -> Self {
+        Self {
+            options,
+            counters: Counters::default(),
+            current: AtomicU64::new(current),
+            closed_file: Notify::new(),
+            rotate_now: AtomicBool::new(false),
+        }
+    }
+}
+
 /// A pay log. Clones write to the same one; when the last is dropped, the writer ends.
 #[derive(Clone, Debug)]
 pub struct PayLog {
     shared: Arc<Shared>,
+    // Dropped before the thread, which ends when the queue has no sender.
     queue: SyncSender<Entry>,
-    thread: Arc<WriterThread>,
+    _thread: Arc<WriterThread>,
 }
 
 #[derive(Debug)]
@@ -162,23 +179,32 @@ impl PayLog {
     pub fn open(options: PayLogOptions) -> Result<Self, OpenError> {
         let failed = |cause| OpenError { path: options.dir.clone(), cause };
         std::fs::create_dir_all(&options.dir).map_err(failed)?;
+        let lock = files::lock(&options.dir).map_err(failed)?;
         let old = files::repair_all(&options.dir).map_err(failed)?;
         let next = old.newest.map_or(0, |n| n.saturating_add(1));
-        let shared = Arc::new(Shared {
-            options: options.clone(),
-            counters: Counters::default(),
-            current: AtomicU64::new(next),
-            closed_file: Notify::new(),
-            rotate_now: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(options.clone(), next));
         shared.counters.torn_bytes.store(old.torn_bytes, Ordering::Relaxed);
         let (queue, entries) = sync_channel(options.queue_len_max.max(1));
-        let writer = writer::Writer::create(shared.clone(), entries).map_err(failed)?;
+        let writer = writer::Writer::create(shared.clone(), entries, lock).map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("paylog".to_owned())
             .spawn(move || writer.run())
             .map_err(failed)?;
-        Ok(Self { shared, queue, thread: Arc::new(WriterThread(Some(thread))) })
+        Ok(Self { shared, queue, _thread: Arc::new(WriterThread(Some(thread))) })
+    }
+
+    /// Shows every line of the files that are there, oldest first and without line ends: after
+    /// [`open`](Self::open) and before anything is appended, exactly what a former run
+    /// acknowledged and could not upload. At a crash the last lines may be some that were written
+    /// but not acknowledged any more.
+    ///
+    /// # Errors
+    /// A file can not be read. One that is uploaded and deleted meanwhile is passed over.
+    pub fn read_lines(&self, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+        for number in files::list(self.dir())? {
+            files::read_lines(&files::path(self.dir(), number), &mut visit)?;
+        }
+        Ok(())
     }
 
     /// Appends one event (without line end) and returns when it is durable.
@@ -204,7 +230,8 @@ impl PayLog {
     }
 
     /// As [`append_blocking`](Self::append_blocking) for events that belong together: they are in
-    /// the log one behind the other, all of them or none.
+    /// the log one behind the other, all of them or none. Only a crash before this returns can
+    /// leave the first ones alone.
     ///
     /// # Errors
     /// As [`append`](Self::append); none of the events is in the log.
@@ -212,11 +239,10 @@ impl PayLog {
         if lines.is_empty() {
             return Ok(());
         }
-        let bytes_max = limits::PAYLOG_LINE_BYTES_MAX;
-        let mut joined = Vec::new();
         let count = lines.len() as u64;
+        let mut joined = Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
         for line in lines {
-            self.check_line(&line, bytes_max)?;
+            check_line(&line).or_else(|error| self.refuse(count, error))?;
             joined.extend_from_slice(&line);
             joined.push(b'\n');
         }
@@ -263,19 +289,9 @@ impl PayLog {
         &self,
         mut line: Vec<u8>,
     ) -> Result<oneshot::Receiver<Result<(), AppendError>>, AppendError> {
-        self.check_line(&line, limits::PAYLOG_LINE_BYTES_MAX)?;
+        check_line(&line).or_else(|error| self.refuse(1, error))?;
         line.push(b'\n');
         self.enqueue_checked(line, 1)
-    }
-
-    fn check_line(&self, line: &[u8], bytes_max: usize) -> Result<(), AppendError> {
-        if line.len() >= bytes_max {
-            return self.refuse(AppendError::TooLong { bytes: line.len(), bytes_max });
-        }
-        if line.is_empty() || line.contains(&b'\n') {
-            return self.refuse(AppendError::NotOneLine);
-        }
-        Ok(())
     }
 
     fn enqueue_checked(
@@ -288,26 +304,34 @@ impl PayLog {
             Ok(()) => Ok(outcome),
             Err(TrySendError::Full(_)) => {
                 let queue_len_max = self.shared.options.queue_len_max;
-                self.refuse(AppendError::Overloaded { queue_len_max })
+                self.refuse(count, AppendError::Overloaded { queue_len_max })
             }
-            Err(TrySendError::Disconnected(_)) => self.refuse(AppendError::Closed),
+            Err(TrySendError::Disconnected(_)) => self.refuse(count, AppendError::Closed),
         }
     }
 
-    fn refuse<T>(&self, error: AppendError) -> Result<T, AppendError> {
-        self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+    fn refuse<T>(&self, count: u64, error: AppendError) -> Result<T, AppendError> {
+        self.shared.counters.refused.fetch_add(count, Ordering::Relaxed);
         Err(error)
     }
 }
 
-impl Drop for PayLog {
+fn check_line(line: &[u8]) -> Result<(), AppendError> {
+    let bytes_max = limits::PAYLOG_LINE_BYTES_MAX;
+    if line.len() >= bytes_max {
+        return Err(AppendError::TooLong { bytes: line.len(), bytes_max });
+    }
+    if line.is_empty() || line.contains(&b'\n') {
+        return Err(AppendError::NotOneLine);
+    }
+    Ok(())
+}
+
+impl Drop for WriterThread {
     fn drop(&mut self) {
-        // The last handle waits for the writer, so that the directory can be opened again. The
-        // writer ends when the queue has no sender, hence the exchange for a fresh one.
-        if let Some(thread) = Arc::get_mut(&mut self.thread).and_then(|thread| thread.0.take()) {
-            let (unused, _) = sync_channel(1);
-            drop(std::mem::replace(&mut self.queue, unused));
-            // A panic of the writer was seen by every appender as `Closed`.
+        // The last handle waits for the writer, so that the directory can be opened again. A
+        // panic of the writer was seen by every appender as `Closed`.
+        if let Some(thread) = self.0.take() {
             let _ = thread.join();
         }
     }

@@ -1,8 +1,12 @@
 //! The files of a pay log: names, order, and what a crash left in them.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a former owner of the directory has to end.
+const LOCK_WAIT_MS_MAX: u64 = 2_000;
 
 /// The path of file `n`.
 pub(super) fn path(dir: &Path, n: u64) -> PathBuf {
@@ -80,6 +84,54 @@ fn repair(path: &Path) -> io::Result<(u64, u64)> {
 /// whatever was synced into it.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+/// Takes the directory for this log alone: two writers would cut each other's files. The lock ends
+/// with the value, and with the process however it ends. None where there are no such locks.
+pub(super) fn lock(dir: &Path) -> io::Result<Option<File>> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let file = File::open(dir)?;
+    let deadline = Instant::now() + Duration::from_millis(LOCK_WAIT_MS_MAX);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another pay log is open in this directory",
+                ));
+            }
+            Err(TryLockError::Error(e)) => {
+                // Some network file systems lock no directories; they are used all the same.
+                tracing::warn!("pay log {} can not be locked: {e}", dir.display());
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Shows every complete line of a file; a file that is gone has none.
+pub(super) fn read_lines(path: &Path, visit: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    let mut file = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // Lines are bounded when they are written, and nobody else writes here.
+        file.read_until(b'\n', &mut line)?;
+        match line.split_last() {
+            Some((b'\n', line)) => visit(line),
+            _ => return Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

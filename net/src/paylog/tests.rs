@@ -76,11 +76,35 @@ fn a_batch_is_in_the_log_as_a_whole_or_not_at_all() {
     assert_eq!(batch(&["1", "2\n", "3"]), Err(AppendError::NotOneLine));
     assert_eq!(batch(&[]), Ok(()));
     assert_eq!(batch(&["4", "5"]), Ok(()));
-    assert_eq!((log.stats().appended, log.stats().refused), (2, 1));
+    assert_eq!((log.stats().appended, log.stats().refused, log.stats().commits), (2, 3, 1));
     drop(log);
-    let kept = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
-    let kept: Vec<String> = kept.map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    assert_eq!(kept, ["4\n5\n"]);
+    // What a crash left is cut at the next start, and what is whole is shown then.
+    let path = files::path(dir.path(), 0);
+    std::fs::write(&path, "4\n5\n6").unwrap();
+    let log = PayLog::open(options(dir.path())).unwrap();
+    log.append_all_blocking(vec![b"7".to_vec()]).unwrap();
+    let mut kept = Vec::new();
+    log.read_lines(|line| kept.push(String::from_utf8_lossy(line).into_owned())).unwrap();
+    assert_eq!(kept, ["4", "5", "7"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_has_one_log_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PayLog::open(options(dir.path())).unwrap();
+    log.append_blocking("1").unwrap();
+    let error = PayLog::open(options(dir.path())).unwrap_err();
+    assert!(error.to_string().contains("another pay log is open"), "{error}");
+    assert_eq!(std::fs::read(files::path(dir.path(), 0)).unwrap(), b"1\n");
+    let other = log.clone();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(other);
+    });
+    drop(log);
+    PayLog::open(options(dir.path())).unwrap();
+    late.join().unwrap();
 }
 
 #[tokio::test]

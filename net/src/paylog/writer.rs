@@ -15,6 +15,8 @@ pub(super) struct Writer {
     entries: Receiver<Entry>,
     file: LogFile,
     begun: Instant,
+    /// Keeps the directory for this writer.
+    _lock: Option<File>,
 }
 
 /// A file, and how much of it is durable.
@@ -22,14 +24,18 @@ struct LogFile {
     file: File,
     /// Everything up to here was acknowledged; what is behind it is not part of the log.
     durable_bytes: u64,
-    /// Set when it could not be brought back to `durable_bytes`: nothing more goes in.
+    /// Set while it can not be brought back to `durable_bytes`: nothing more goes in.
     is_spoilt: bool,
 }
 
 impl Writer {
-    pub(super) fn create(shared: Arc<Shared>, entries: Receiver<Entry>) -> io::Result<Self> {
+    pub(super) fn create(
+        shared: Arc<Shared>,
+        entries: Receiver<Entry>,
+        lock: Option<File>,
+    ) -> io::Result<Self> {
         let file = LogFile::create(&shared, shared.current.load(Ordering::Acquire))?;
-        Ok(Self { shared, entries, file, begun: Instant::now() })
+        Ok(Self { shared, entries, file, begun: Instant::now(), _lock: lock })
     }
 
     /// Runs until the last handle is dropped and the queue is empty.
@@ -40,6 +46,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.file.heal();
             if self.is_time_to_rotate() {
                 self.rotate();
             }
@@ -53,15 +60,14 @@ impl Writer {
 
     /// Takes what waits beside `first`, makes it durable, and only then answers.
     fn commit_group(&mut self, first: Entry) {
+        let mut bytes_len = first.lines.len();
         let mut group = vec![first];
-        while group.len() < limits::PAYLOG_GROUP_LEN_MAX {
-            match self.entries.try_recv() {
-                Ok(entry) => group.push(entry),
-                Err(_) => break,
-            }
-        }
-        if self.file.is_spoilt {
-            self.rotate();
+        while group.len() < limits::PAYLOG_GROUP_LEN_MAX
+            && bytes_len < limits::PAYLOG_GROUP_BYTES_MAX
+        {
+            let Ok(entry) = self.entries.try_recv() else { break };
+            bytes_len += entry.lines.len();
+            group.push(entry);
         }
         let bytes: Vec<u8> = group.iter().flat_map(|entry| &entry.lines).copied().collect();
         let outcome = self.file.commit(&bytes).map_err(|e| AppendError::Disk(e.to_string()));
@@ -88,7 +94,9 @@ impl Writer {
         let is_old = self.begun.elapsed() >= Duration::from_millis(options.rotate_ms);
         let is_wanted = self.shared.rotate_now.swap(false, Ordering::Relaxed);
         let is_long = self.file.durable_bytes >= options.file_bytes_max;
-        self.file.durable_bytes > 0 && (is_old || is_long || is_wanted || self.file.is_spoilt)
+        // A spoilt file holds lines that were refused: it must not get to the uploader.
+        let is_fit = self.file.durable_bytes > 0 && !self.file.is_spoilt;
+        is_fit && (is_old || is_long || is_wanted)
     }
 
     /// Begins the next file. When that fails the old one stays in use: on a full disk there may
@@ -97,10 +105,7 @@ impl Writer {
         let next = self.shared.current.load(Ordering::Acquire).saturating_add(1);
         match LogFile::create(&self.shared, next) {
             Ok(file) => {
-                let was_spoilt = std::mem::replace(&mut self.file, file).is_spoilt;
-                if was_spoilt {
-                    tracing::warn!("pay log file {} is left as it is", next - 1);
-                }
+                self.file = file;
                 self.begun = Instant::now();
                 self.shared.current.store(next, Ordering::Release);
                 self.shared.closed_file.notify_one();
@@ -123,6 +128,7 @@ impl LogFile {
     }
 
     fn commit(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.heal();
         if self.is_spoilt {
             return Err(io::Error::other("a former error could not be undone"));
         }
@@ -130,12 +136,19 @@ impl LogFile {
         match outcome {
             Ok(()) => self.durable_bytes += bytes.len() as u64,
             Err(_) => {
-                // What was refused must not be found in the log later on.
-                let undone = self.file.set_len(self.durable_bytes);
-                self.is_spoilt = undone.and_then(|()| self.file.sync_all()).is_err();
+                self.is_spoilt = true;
+                self.heal();
             }
         }
         outcome
+    }
+
+    /// Cuts off what was refused: it must not be found in the log later on.
+    fn heal(&mut self) {
+        if self.is_spoilt {
+            let undone = self.file.set_len(self.durable_bytes).and_then(|()| self.file.sync_all());
+            self.is_spoilt = undone.is_err();
+        }
     }
 }
 
@@ -153,6 +166,47 @@ mod tests {
         assert_eq!(full.durable_bytes, 0);
         // A device can not be cut, so nothing more may go in.
         assert!(full.is_spoilt);
-        assert!(full.commit(b"line\n").is_err());
+        let refused = full.commit(b"line\n").unwrap_err();
+        assert_eq!(refused.to_string(), "a former error could not be undone");
+    }
+
+    #[test]
+    fn a_spoilt_file_heals_once_it_can_be_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        let mut log = LogFile { file, durable_bytes: 0, is_spoilt: false };
+        log.commit(b"first\n").unwrap();
+        // As a write that failed half way, and could not be undone.
+        log.file.write_all(b"refused\nhalf a li").unwrap();
+        log.is_spoilt = true;
+        log.commit(b"second\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first\nsecond\n");
+        assert_eq!((log.durable_bytes, log.is_spoilt), (13, false));
+    }
+
+    #[test]
+    fn a_spoilt_log_refuses_all_and_closes_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = super::super::PayLogOptions {
+            rotate_ms: 0,
+            ..super::super::PayLogOptions::new(dir.path())
+        };
+        let shared = Arc::new(Shared::new(options, 0));
+        let (queue, entries) = std::sync::mpsc::sync_channel(9);
+        let mut writer = Writer::create(shared.clone(), entries, None).unwrap();
+        writer.file.commit(b"good\n").unwrap();
+        writer.file.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let thread = std::thread::spawn(move || writer.run());
+        for _ in 0..3 {
+            let (done, outcome) = tokio::sync::oneshot::channel();
+            queue.send(Entry { lines: b"a\nb\n".to_vec(), count: 2, done }).unwrap();
+            assert!(matches!(outcome.blocking_recv(), Ok(Err(AppendError::Disk(_)))));
+        }
+        assert_eq!(shared.current.load(Ordering::Acquire), 0);
+        drop(queue);
+        thread.join().unwrap();
+        assert_eq!(shared.counters.failed.load(Ordering::Relaxed), 6);
+        assert_eq!(fs::read(files::path(dir.path(), 0)).unwrap(), b"good\n");
     }
 }
