@@ -3,10 +3,11 @@
 use core::fmt;
 
 use packetcrypt_proto::address;
-use serde::Deserialize;
+pub use packetcrypt_proto::settings::ConfigError;
+use serde::{Deserialize, Serialize};
 
 /// Settings of one announcement miner.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Base URLs of the pools. The first one that is alive decides what is mined; every
@@ -55,30 +56,11 @@ impl Default for Config {
     }
 }
 
-/// A setting that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// Name of the setting.
-    pub key: &'static str,
-    /// What it was set to.
-    pub value: String,
-    /// What is expected.
-    pub rule: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {:?}: {}", self.key, self.value, self.rule)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Config {
     /// Checks every value against its rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let broken = |key, value: &dyn fmt::Display, rule: &str| {
-            Err(ConfigError { key, value: value.to_string(), rule: rule.to_owned() })
+        let broken = |key: &str, value: &dyn fmt::Display, rule: &str| {
+            Err(ConfigError::new(key, value, rule))
         };
         if self.payment_address.is_empty() {
             return broken("payment_address", &"", "an address to be paid at must be given");

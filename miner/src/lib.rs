@@ -67,6 +67,11 @@ pub enum StartError {
     Metrics(#[from] ListenError),
 }
 
+/// A part of the miner broke: a fault of the program.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the miner ended unexpectedly: {0}")]
+pub struct RunError(String);
+
 /// A miner at work.
 #[derive(Debug)]
 pub struct Running {
@@ -104,11 +109,20 @@ impl Running {
     }
 
     /// Waits until mining has ended and the last announcements are delivered or given up.
-    pub async fn join(self) -> Stats {
-        if let Err(error) = self.coordinator.await {
-            tracing::error!(%error, "the miner ended unexpectedly");
-        }
-        self.shared.stats()
+    ///
+    /// # Errors
+    /// [`RunError`] when a part ended by itself.
+    pub async fn join(self) -> Result<(), RunError> {
+        self.finish().await.map(|_| ())
+    }
+
+    /// As [`join`](Self::join), then the last counters.
+    ///
+    /// # Errors
+    /// [`RunError`] when a part ended by itself.
+    pub async fn finish(self) -> Result<Stats, RunError> {
+        self.coordinator.await.map_err(|error| RunError(error.to_string()))?;
+        Ok(self.shared.stats())
     }
 }
 

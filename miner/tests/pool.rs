@@ -173,7 +173,7 @@ async fn announcements_reach_their_owners_and_are_good() {
     let miner = start(config(&[&pool]), shutdown.clone()).await.unwrap();
     assert!(until(|| miner.stats().pools[0].accepted >= 200).await, "{:?}", miner.stats());
     shutdown.trigger();
-    let stats = miner.join().await;
+    let stats = miner.finish().await.unwrap();
     assert_conserved(&stats);
     assert_eq!(stats.pools[0].accepted, stats.made, "{stats:?}");
     assert_eq!(stats.pools[0].good_percent(), 100.0);
@@ -205,7 +205,7 @@ async fn a_busy_handler_is_tried_again_and_nothing_is_lost() {
     pool.refuse_with.store(0, SeqCst);
     assert!(until(|| miner.stats().pools[0].accepted >= 100).await, "{:?}", miner.stats());
     shutdown.trigger();
-    let stats = miner.join().await;
+    let stats = miner.finish().await.unwrap();
     assert_conserved(&stats);
     assert_eq!(stats.pools[0].accepted, stats.made, "{stats:?}");
     end.trigger();
@@ -225,7 +225,7 @@ async fn the_second_pool_leads_when_the_first_is_gone() {
     let stats = miner.stats();
     assert!(stats.pools[1].leads && !stats.pools[0].leads);
     shutdown.trigger();
-    let stats = miner.join().await;
+    let stats = miner.finish().await.unwrap();
     assert_conserved(&stats);
     assert_eq!(stats.pools[0].failed, stats.made, "a dead pool gets nothing, and that is counted");
     end.trigger();

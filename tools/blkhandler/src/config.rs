@@ -4,13 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use packetcrypt_proto::settings::{ConfigError, Secret};
 use packetcrypt_proto::signing::SigningSeed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Configuration of a block handler.
 ///
 /// Every key may be written as here or, where it is named, as the reference pool writes it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address on which shares are taken. Default `[::]:8082`.
@@ -56,29 +57,6 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
 }
 
-/// Text that is never printed.
-#[derive(Clone, Default, Deserialize, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -98,18 +76,6 @@ impl Default for Config {
             metrics_listen: None,
         }
     }
-}
-
-/// A configured value that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: {rule}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: String,
-    /// The value as it was given.
-    pub value: String,
-    /// The rule it breaks.
-    pub rule: &'static str,
 }
 
 impl Config {
@@ -150,10 +116,7 @@ fn ensure(
     holds: bool,
     rule: &'static str,
 ) -> Result<(), ConfigError> {
-    if holds {
-        return Ok(());
-    }
-    Err(ConfigError { key: key.to_owned(), value: value.to_string(), rule })
+    ConfigError::unless(holds, key, value, rule)
 }
 
 fn check_url(key: &str, url: &str) -> Result<(), ConfigError> {

@@ -190,6 +190,16 @@ impl Running {
         outcome?;
         chain_log.map_err(|e| RunError::Task(e.to_string()))
     }
+
+    /// As [`join`](Self::join), then the last counters.
+    ///
+    /// # Errors
+    /// [`RunError`] when a part ended by itself.
+    pub async fn finish(self) -> Result<Stats, RunError> {
+        let counters = Arc::clone(&self.counters);
+        self.join().await?;
+        Ok(counters.snapshot())
+    }
 }
 
 /// Starts a block handler on a node. Shares are answered `server not ready` until the master has

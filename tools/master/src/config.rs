@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use packetcrypt_core::bytes::CompactTarget;
+pub use packetcrypt_proto::settings::{ConfigError, Secret};
 use packetcrypt_proto::signing::SigningSeed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Greatest number of handlers of one kind that a `config.json` may list.
 pub const HANDLERS_MAX: usize = 256;
@@ -18,7 +19,7 @@ pub(crate) const SHARE_WORK_DIVISOR_DEFAULT: f64 = 64.0;
 /// Configuration of a master.
 ///
 /// Every key may be written as here or, where it is named, as the reference pool writes it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address on which the master serves. Default `[::]:8080`.
@@ -83,7 +84,7 @@ pub struct Config {
 }
 
 /// Where clients reach a handler.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(from = "HandlerEntry")]
 pub struct HandlerUrl {
     /// Base URL, without a slash at the end; shares and announcements go to `<url>/submit`.
@@ -112,29 +113,6 @@ impl From<&str> for HandlerUrl {
     }
 }
 
-/// Text that is never printed.
-#[derive(Clone, Deserialize, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -159,18 +137,6 @@ impl Default for Config {
             metrics_listen: None,
         }
     }
-}
-
-/// A configured value that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: {rule}")]
-pub struct ConfigError {
-    /// The key, with the index of a list entry.
-    pub key: String,
-    /// The value as it was given.
-    pub value: String,
-    /// The rule it breaks.
-    pub rule: &'static str,
 }
 
 impl Config {
@@ -236,10 +202,7 @@ fn ensure(
     holds: bool,
     rule: &'static str,
 ) -> Result<(), ConfigError> {
-    if holds {
-        return Ok(());
-    }
-    Err(ConfigError { key: key.to_owned(), value: value.to_string(), rule })
+    ConfigError::unless(holds, key, value, rule)
 }
 
 fn check_handlers(key: &str, handlers: &[HandlerUrl]) -> Result<(), ConfigError> {

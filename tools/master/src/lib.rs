@@ -129,6 +129,16 @@ impl Running {
         }
         work_loop.map_err(|e| RunError::WorkLoop(e.to_string()))
     }
+
+    /// As [`join`](Self::join), then the last counters.
+    ///
+    /// # Errors
+    /// [`RunError`] when a part ended by itself.
+    pub async fn finish(self) -> Result<Stats, RunError> {
+        let stats = Arc::clone(&self.stats);
+        self.join().await?;
+        Ok(stats())
+    }
 }
 
 /// Starts a master on a node. Clients are answered `Server not ready` until the node has given the
