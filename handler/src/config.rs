@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use packetcrypt_proto::anns_index::FILES_LEN_MAX;
-use serde::Deserialize;
+pub use packetcrypt_proto::settings::{ConfigError, Secret};
+use serde::{Deserialize, Serialize};
 
 use crate::dedup;
 use crate::overload::{Limits, PROOF_COST};
@@ -15,7 +16,7 @@ use crate::overload::{Limits, PROOF_COST};
 ///
 /// `master_url`, `root_workdir` and `paymaker_http_password` stand at the top of the pool's file;
 /// who reads it fills them in.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Base URL of the master. Must be set.
@@ -24,7 +25,7 @@ pub struct Config {
     /// handlers must not share it.
     pub root_workdir: PathBuf,
     /// Password of the paymaker's `/events`. Default empty.
-    pub paymaker_http_password: String,
+    pub paymaker_http_password: Secret,
 
     /// Full upload URL of this handler with `/submit`, exactly as in the master's `submitAnnUrls`.
     /// Must be set.
@@ -34,7 +35,7 @@ pub struct Config {
     /// UDP address of the sprayer. Default none: no sprayer.
     pub bind_pvt: Option<SocketAddr>,
     /// Password of sprayer subscriptions. Default empty: everybody may subscribe.
-    pub block_miner_passwd: String,
+    pub block_miner_passwd: Secret,
     /// Part of the announcements whose proof is not checked, 0 to 1. Default 0: all are checked.
     pub skip_check_chance: f64,
     /// Threads that check proofs. Default 0: one a core.
@@ -75,20 +76,11 @@ pub struct Config {
     pub invalid_free_proofs: u64,
     /// Addresses that are never turned away for invalid work. Default none.
     pub allow: Vec<IpAddr>,
+    /// How often the pay log is switched to a new file and the old one uploaded, ms.
+    /// Default 60000.
+    pub pay_log_switch_ms: u64,
     /// Where `/metrics` and `/stats.json` are served. Default none: off.
     pub metrics_listen: Option<SocketAddr>,
-}
-
-/// A key whose value breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} = {value}: {rule}")]
-pub struct ConfigError {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// The rule that it breaks.
-    pub rule: &'static str,
 }
 
 impl Default for Config {
@@ -96,11 +88,11 @@ impl Default for Config {
         Self {
             master_url: String::new(),
             root_workdir: PathBuf::new(),
-            paymaker_http_password: String::new(),
+            paymaker_http_password: Secret::default(),
             public_url: String::new(),
             bind_pub: SocketAddr::from(([0, 0, 0, 0], 0)),
             bind_pvt: None,
-            block_miner_passwd: String::new(),
+            block_miner_passwd: Secret::default(),
             skip_check_chance: 0.0,
             num_workers: 0,
             input_queue_len: 256,
@@ -119,6 +111,7 @@ impl Default for Config {
             invalid_ratio_max: 0.5,
             invalid_free_proofs: 256,
             allow: Vec::new(),
+            pay_log_switch_ms: 60_000,
             metrics_listen: None,
         }
     }
@@ -169,7 +162,10 @@ impl Config {
         check("body_memory_mib", memory, memory.saturating_mul(1024) >= 2 * post, rule)?;
         check("connections_max", self.connections_max, self.connections_max > 0, "at least 1")?;
         let connections = self.connections_per_source_max;
-        check("connections_per_source_max", connections, connections > 0, "at least 1")
+        check("connections_per_source_max", connections, connections > 0, "at least 1")?;
+        let switch = self.pay_log_switch_ms;
+        let rule = "100 to 3600000 ms";
+        check("pay_log_switch_ms", switch, (100..=3_600_000).contains(&switch), rule)
     }
 
     /// Threads that check proofs, the default resolved.
@@ -202,47 +198,13 @@ impl Config {
     }
 }
 
-impl fmt::Debug for Config {
-    /// All keys; the two passwords are not shown.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("master_url", &self.master_url)
-            .field("root_workdir", &self.root_workdir)
-            .field("paymaker_http_password", &"...")
-            .field("public_url", &self.public_url)
-            .field("bind_pub", &self.bind_pub)
-            .field("bind_pvt", &self.bind_pvt)
-            .field("block_miner_passwd", &"...")
-            .field("skip_check_chance", &self.skip_check_chance)
-            .field("num_workers", &self.num_workers)
-            .field("input_queue_len", &self.input_queue_len)
-            .field("spray_workers", &self.spray_workers)
-            .field("subscribe_to", &self.subscribe_to)
-            .field("spray_at", &self.spray_at)
-            .field("mss", &self.mss)
-            .field("files_to_keep", &self.files_to_keep)
-            .field("file_anns", &self.file_anns)
-            .field("dedup_capacity", &self.dedup_capacity)
-            .field("post_anns_max", &self.post_anns_max)
-            .field("body_memory_mib", &self.body_memory_mib)
-            .field("io_threads", &self.io_threads)
-            .field("connections_max", &self.connections_max)
-            .field("connections_per_source_max", &self.connections_per_source_max)
-            .field("invalid_ratio_max", &self.invalid_ratio_max)
-            .field("invalid_free_proofs", &self.invalid_free_proofs)
-            .field("allow", &self.allow)
-            .field("metrics_listen", &self.metrics_listen)
-            .finish()
-    }
-}
-
 fn check(
     key: &'static str,
     value: impl fmt::Display,
     is_kept: bool,
     rule: &'static str,
 ) -> Result<(), ConfigError> {
-    if is_kept { Ok(()) } else { Err(ConfigError { key, value: value.to_string(), rule }) }
+    ConfigError::unless(is_kept, key, value, rule)
 }
 
 fn is_http(text: &str) -> bool {
@@ -306,7 +268,7 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown_and_unknown_keys_are_refused() {
-        let config = Config { paymaker_http_password: "hunter2".to_owned(), ..valid() };
+        let config = Config { paymaker_http_password: "hunter2".into(), ..valid() };
         assert!(!format!("{config:?}").contains("hunter2"));
         let unknown = serde_json::from_str::<Config>(r#"{"num_worker": 3}"#).unwrap_err();
         assert!(unknown.to_string().contains("num_worker"), "{unknown}");

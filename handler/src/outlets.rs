@@ -38,10 +38,10 @@ impl EventLog for LogWriter {
 }
 
 impl PayLogs {
-    /// Opens the log in `dir`. Nothing is uploaded yet.
-    pub(crate) fn open(dir: &Path) -> Result<Self, StartError> {
-        let log = PayLog::open(PayLogOptions::new(dir))
-            .map_err(|error| StartError::PayLog(error.to_string()))?;
+    /// Opens the log in `dir`, switched every `switch_ms`. Nothing is uploaded yet.
+    pub(crate) fn open(dir: &Path, switch_ms: u64) -> Result<Self, StartError> {
+        let options = PayLogOptions { rotate_ms: switch_ms, ..PayLogOptions::new(dir) };
+        let log = PayLog::open(options).map_err(|error| StartError::PayLog(error.to_string()))?;
         Ok(Self { log, uploader: Mutex::new(None) })
     }
 
@@ -78,7 +78,7 @@ impl PayLogs {
                 }
             }
         });
-        let password = PaymakerPassword::new(config.paymaker_http_password.clone());
+        let password = PaymakerPassword::new(config.paymaker_http_password.expose());
         let options = UploaderOptions::new(paymaker_url, password);
         let uploader = Uploader::start(&self.log, options, shutdown.clone())
             .map_err(|error| StartError::PayLog(error.to_string()))?;
@@ -119,7 +119,7 @@ impl Sprayers {
             receive_threads: config.spray_workers.max(1),
             // What comes from others is relayed by the sprayer itself and needed for nothing else.
             received_batches_max: 1,
-            ..SprayerOptions::new(bind, config.block_miner_passwd.clone())
+            ..SprayerOptions::new(bind, config.block_miner_passwd.expose())
         };
         Ok(Some(Self(Arc::new(Sprayer::start(options, shutdown)?))))
     }

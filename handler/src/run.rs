@@ -129,6 +129,16 @@ impl Running {
     pub async fn join(self) -> Result<(), RunError> {
         self.task.await.unwrap_or(Err(RunError::Panicked(1)))
     }
+
+    /// As [`join`](Self::join), then the last counters.
+    ///
+    /// # Errors
+    /// A thread of the handler panicked.
+    pub async fn finish(self) -> Result<Stats, RunError> {
+        let view = Arc::clone(&self.view);
+        self.join().await?;
+        Ok(view.stats())
+    }
 }
 
 /// Starts a handler; it ends when `shutdown` is triggered. Must be called within a tokio runtime.
@@ -154,7 +164,7 @@ pub async fn start_with_clock(
     let counters = Arc::new(Counters::new(&mut metrics));
     let pool = PoolClient::start(&config.master_url, PoolOptions::default(), &shutdown)?;
     let pool = Arc::new(pool);
-    let pay_logs = PayLogs::open(&workdir(&config).join("paylogdir"))?;
+    let pay_logs = PayLogs::open(&workdir(&config).join("paylogdir"), config.pay_log_switch_ms)?;
     let store = open_store(&config, &pay_logs).await?;
     // The log ends after everything that writes to it: it has a signal of its own.
     let log_shutdown = Shutdown::new();

@@ -289,7 +289,7 @@ async fn subscribers_get_what_is_accepted() {
     let local: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     let scene = scene(|config| {
         config.bind_pvt = Some(local);
-        config.block_miner_passwd = "secret".to_owned();
+        config.block_miner_passwd = "secret".into();
     })
     .await;
     let source = scene.handler.running.sprayer_addr().unwrap();
