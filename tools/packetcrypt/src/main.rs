@@ -1,3 +1,52 @@
-//! PacketCrypt in one command.
+//! PacketCrypt in one command: `packetcrypt help` lists what it does.
+//!
+//! The command is thin: every role is a library of its own. Here are the command line, the settings
+//! in layers ([`layers`], [`pool_file`]), signals and exit codes.
 
-fn main() {}
+mod cmd;
+mod effective;
+mod failure;
+mod layers;
+mod logging;
+mod pool_file;
+mod role;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// PacketCrypt: announcement miner, block miner, and a whole pool.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Cli {
+    /// Log more: -v debug, -vv trace. RUST_LOG, e.g. `RUST_LOG=packetcrypt_net=trace`, comes first.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: cmd::Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed (check: invalid; devnet: the summary found something; bench: a wrong answer)
+  2    wrong usage or settings
+  130  ended at once by a second Ctrl-C
+  252  ended by SIGUSR2
+
+Settings come, in this order, from the command line, the environment, a file, and the defaults;
+`packetcrypt ROLE --print-config` shows them all and where each one comes from.";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose);
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = failure.text() {
+                eprintln!("packetcrypt: {text}");
+            }
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The commands, one file each.
+
+mod ah;
+mod ann;
+mod bench;
+mod bh;
+mod blk;
+mod check;
+mod master;
+mod node_settings;
+mod sprayer;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::failure::Failure;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mine announcements for a pool
+    Ann(ann::Ann),
+    /// Mine blocks for a pool
+    Blk(blk::Blk),
+    /// Run an announcement handler of a pool
+    Ah(ah::Ah),
+    /// Run a block handler of a pool: takes shares, submits blocks
+    Bh(bh::Bh),
+    /// Run the master of a pool: tells miners and handlers what to work on
+    Master(master::Master),
+    /// Relay announcements by UDP
+    Sprayer(sprayer::Sprayer),
+    /// Check an announcement, a block or an address, without network
+    Check(check::Check),
+    /// Measure what this machine can do, with checked answers
+    Bench(bench::Bench),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Ann(command) => command.run(),
+            Self::Blk(command) => command.run(),
+            Self::Ah(command) => command.run(),
+            Self::Bh(command) => command.run(),
+            Self::Master(command) => command.run(),
+            Self::Sprayer(command) => command.run(),
+            Self::Check(command) => command.run(),
+            Self::Bench(command) => command.run(),
+        }
+    }
+}
+
+/// Where the settings of a role of the pool come from.
+#[derive(Args, Debug)]
+pub(crate) struct PoolSettings {
+    /// The pool's TOML file [default: ./pool.toml where it is]
+    #[arg(short = 'C', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set a key of this role, before environment and file; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print the settings and where each one comes from, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}

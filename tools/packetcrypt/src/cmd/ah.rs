@@ -1,0 +1,43 @@
+//! `packetcrypt ah NAME`.
+
+use clap::Args;
+use packetcrypt_handler::Config;
+
+use super::PoolSettings;
+use crate::failure::Failure;
+use crate::pool_file::{PoolFile, Role};
+use crate::role;
+
+/// An announcement handler takes announcements, checks them, notes them for the paymaker and hands
+/// them to block miners.
+#[derive(Args, Debug)]
+#[command(after_help = "Table of the file: [ann_handler.NAME]. Environment: \
+    PACKETCRYPT_ANN_HANDLER_<NAME>_<KEY>.\n\n\
+    Example:\n  packetcrypt ah east --config pool.toml")]
+pub(crate) struct Ah {
+    /// Name of the handler: its table of the file is [ann_handler.NAME]
+    name: String,
+    #[command(flatten)]
+    settings: PoolSettings,
+}
+
+impl Ah {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let file = PoolFile::find(self.settings.config.as_deref())?;
+        let layers = file.layers(Role::AnnHandler, Some(&self.name), &self.settings.set)?;
+        let config: Config = role::settings(&layers, Config::validate)?;
+        if self.settings.print_config {
+            return role::print(&format!("ann_handler.{}", self.name), &layers, &config);
+        }
+        role::run(async |shutdown| {
+            let running =
+                packetcrypt_handler::start(config, shutdown).await.map_err(Failure::failed)?;
+            tracing::info!(
+                listen = %running.local_addr(),
+                sprayer = ?running.sprayer_addr(),
+                "announcement handler"
+            );
+            running.join().await.map_err(Failure::failed)
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! `packetcrypt bh NAME`.
+
+use clap::Args;
+use packetcrypt_blkhandler::Config;
+
+use super::{PoolSettings, node_settings};
+use crate::failure::Failure;
+use crate::pool_file::{PoolFile, Role};
+use crate::role;
+
+/// A block handler checks shares, notes them for the paymaker, and submits blocks to the node.
+#[derive(Args, Debug)]
+#[command(after_help = "Tables of the file: [block_handler.NAME] and [node]. Environment: \
+    PACKETCRYPT_BLOCK_HANDLER_<NAME>_<KEY>, PACKETCRYPT_NODE_<KEY>.\n\n\
+    Example:\n  packetcrypt bh main --config pool.toml")]
+pub(crate) struct Bh {
+    /// Name of the handler: its table of the file is [block_handler.NAME]
+    name: String,
+    #[command(flatten)]
+    settings: PoolSettings,
+}
+
+impl Bh {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let file = PoolFile::find(self.settings.config.as_deref())?;
+        let layers = file.layers(Role::BlockHandler, Some(&self.name), &self.settings.set)?;
+        let config: Config = role::settings(&layers, Config::validate)?;
+        if self.settings.print_config {
+            role::print(&format!("block_handler.{}", self.name), &layers, &config)?;
+        }
+        let Some(node) = node_settings::node(&file, self.settings.print_config)? else {
+            return Ok(());
+        };
+        role::run(async |shutdown| {
+            let running = packetcrypt_blkhandler::start(config, node, shutdown)
+                .await
+                .map_err(Failure::failed)?;
+            tracing::info!(listen = %running.local_addr(), "block handler");
+            running.join().await.map_err(Failure::failed)
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! Logging to standard error, so that standard output holds results only.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging: `RUST_LOG` decides, without it the number of `-v`.
+pub(crate) fn start(verbose: u8) {
+    let level = match verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let written = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let (filter, problem) = match written.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(level), Some(error)),
+        None => (EnvFilter::new(level), None),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    if let Some(error) = problem {
+        tracing::warn!(%error, "RUST_LOG is not understood; logging at {level}");
+    }
+}

@@ -1,0 +1,154 @@
+//! What all roles have in common: a runtime, a graceful end, settings and their print.
+
+use std::future::Future;
+use std::time::Duration;
+
+use packetcrypt_net::Shutdown;
+use packetcrypt_proto::settings::ConfigError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::effective;
+use crate::failure::Failure;
+use crate::layers::Layers;
+
+/// How long tasks that are left over may take to end.
+const RUNTIME_END_S_MAX: u64 = 5;
+/// Exit code after the second Ctrl-C, that of a shell for SIGINT.
+const EXIT_INTERRUPTED: i32 = 130;
+/// Exit code of SIGUSR2, as the reference.
+#[cfg(unix)]
+const EXIT_USR2: i32 = 252;
+
+/// Runs a role until it ends or a signal asks it to: Ctrl-C or SIGTERM triggers the shutdown, a
+/// second one ends the process at once.
+pub(crate) fn run<F>(start: impl FnOnce(Shutdown) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    end_on_panic();
+    let shutdown = Shutdown::new();
+    watch_signals(shutdown.clone())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("runtime: {error}")))?;
+    let result = runtime.block_on(start(shutdown));
+    runtime.shutdown_timeout(Duration::from_secs(RUNTIME_END_S_MAX));
+    result
+}
+
+/// A thread that panics would be missing without anybody noticing: the process ends, so that its
+/// supervisor starts it again. A task of the runtime is one client's affair and ends alone.
+fn end_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        let is_task = std::thread::current().name().is_some_and(|name| name.contains("tokio"));
+        if !is_task {
+            std::process::exit(1);
+        }
+    }));
+}
+
+/// Waits for signals on a thread of its own, so that they count however busy the role is.
+fn watch_signals(shutdown: Shutdown) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    // The role begins when signals are listened to, not before.
+    let (listening, is_listening) = std::sync::mpsc::channel();
+    let watch = move || {
+        runtime.block_on(async {
+            let signals = Signals::listen();
+            // Nobody waits any more only if the role has failed to start.
+            let _ = listening.send(());
+            let Some(mut signals) = signals else { return };
+            loop {
+                match signals.next().await {
+                    Signal::End if shutdown.is_triggered() => std::process::exit(EXIT_INTERRUPTED),
+                    Signal::End => {
+                        tracing::info!("ending; a second signal ends at once");
+                        shutdown.trigger();
+                    }
+                    #[cfg(unix)]
+                    Signal::Usr2 => std::process::exit(EXIT_USR2),
+                }
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)
+        .map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    is_listening.recv().map_err(|_| Failure::failed("signals: the thread ended"))
+}
+
+enum Signal {
+    End,
+    #[cfg(unix)]
+    Usr2,
+}
+
+/// The signals that mean something to a role.
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Option<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::user_defined2()];
+        let [Ok(interrupt), Ok(terminate), Ok(usr2)] = kinds.map(signal) else {
+            tracing::warn!("signals can not be waited for: they end the process at once");
+            return None;
+        };
+        Some(Self([interrupt, terminate, usr2]))
+    }
+
+    async fn next(&mut self) -> Signal {
+        let [interrupt, terminate, usr2] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => Signal::End,
+            _ = terminate.recv() => Signal::End,
+            _ = usr2.recv() => Signal::Usr2,
+        }
+    }
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Option<Self> {
+        Some(Self)
+    }
+
+    async fn next(&mut self) -> Signal {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C can not be waited for: it ends the process at once");
+            std::future::pending::<()>().await;
+        }
+        Signal::End
+    }
+}
+
+/// Parses a role's settings and checks them; an error says where the value was written.
+pub(crate) fn settings<T: DeserializeOwned>(
+    layers: &Layers,
+    validate: impl FnOnce(&T) -> Result<(), ConfigError>,
+) -> Result<T, Failure> {
+    let config: T = layers.parse()?;
+    validate(&config).map_err(|error| layers.rule(&error.key, &error.value, &error.rule))?;
+    Ok(config)
+}
+
+/// `--print-config`: the settings on standard output.
+pub(crate) fn print<T: Serialize>(title: &str, layers: &Layers, config: &T) -> Result<(), Failure> {
+    let text = effective::describe(title, layers, config).map_err(Failure::failed)?;
+    print!("{text}");
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The command line as a user meets it: settings, explanations, exit codes, signals.
+
+use std::fs;
+use std::process::{Command, Output};
+
+const ADDRESS: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
+
+/// The command, in an empty directory and without variables of ours.
+fn packetcrypt(dir: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetcrypt"));
+    command.current_dir(dir);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PACKETCRYPT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn outcome(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the command runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (status.code().expect("an exit code"), text(stdout), text(stderr))
+}
+
+#[test]
+fn every_command_has_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, output, _) = outcome(packetcrypt(dir.path()).arg("--help"));
+    assert_eq!(code, 0);
+    let commands: Vec<&str> = output
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    for wanted in ["ann", "blk", "ah", "bh", "master", "sprayer", "check", "bench"] {
+        assert!(commands.contains(&wanted), "{wanted} is missing in {commands:?}");
+        let (code, output, _) = outcome(packetcrypt(dir.path()).args([wanted, "--help"]));
+        assert_eq!(code, 0);
+        assert!(output.contains("Usage:"), "{output}");
+    }
+    assert_eq!(outcome(packetcrypt(dir.path()).arg("--nonsense")).0, 2);
+    assert_eq!(outcome(&mut packetcrypt(dir.path())).0, 2);
+}
+
+#[test]
+fn miners_have_no_silent_address_and_pool() {
+    let dir = tempfile::tempdir().unwrap();
+    for role in ["ann", "blk"] {
+        let (code, _, error) = outcome(packetcrypt(dir.path()).args([role, "http://pool.example"]));
+        assert_eq!(code, 2);
+        assert!(error.contains("no address to be paid") && error.contains("-p"), "{error}");
+        let (code, _, error) = outcome(packetcrypt(dir.path()).args([role, "-p", ADDRESS]));
+        assert_eq!(code, 2);
+        assert!(error.contains("no pool"), "{error}");
+        let arguments = [role, "-p", "pkt1qwrong", "http://pool.example"];
+        let (code, _, error) = outcome(packetcrypt(dir.path()).args(arguments));
+        assert_eq!(code, 2);
+        assert!(error.contains("-p: payment_address = pkt1qwrong: "), "{error}");
+    }
+}
+
+#[test]
+fn command_line_beats_environment_beats_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("m.json"), r#"{"threads":3,"uploaders":5,"payment_addr":"x"}"#)
+        .unwrap();
+    let mut command = packetcrypt(dir.path());
+    command.args(["ann", "-c", "m.json", "-t", "9", "--print-config", "http://p"]);
+    command.env("PACKETCRYPT_ANN_UPLOADERS", "7").env("PACKETCRYPT_ANN_THREADS", "8");
+    // A handler's variable is none of the miner.
+    command.env("PACKETCRYPT_ANN_HANDLER_EAST_MSS", "1472");
+    let (code, output, error) = outcome(&mut command);
+    assert_eq!(code, 0, "{error}");
+    for line in [
+        "pools = [\"http://p\"]  # command line",
+        "threads = 9  # -t",
+        "uploaders = 7  # environment variable PACKETCRYPT_ANN_UPLOADERS",
+        "payment_address = \"x\"  # m.json",
+        "nice = 0  # default",
+    ] {
+        assert!(output.lines().any(|have| have == line), "{line}: {output}");
+    }
+    assert!(output.parse::<toml::Table>().is_ok(), "{output}");
+}
+
+#[test]
+fn errors_name_the_place_key_value_and_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pool.toml");
+    let attempt = |text: &str, arguments: &[&str]| {
+        fs::write(&file, text).unwrap();
+        let (code, _, error) = outcome(packetcrypt(dir.path()).args(arguments));
+        assert_eq!(code, 2, "{error}");
+        error
+    };
+    let error = attempt("[master]\npoll_interval_ms = 1\n", &["master"]);
+    assert!(error.contains("pool.toml [master]: poll_interval_ms = 1: must be 10 to"), "{error}");
+    let error = attempt("[master]\npol = 1\n", &["master"]);
+    assert!(error.contains("pool.toml [master]: pol = 1: unknown field `pol`"), "{error}");
+    let error = attempt("[node]\nurls = [\"x\"]\n", &["master"]);
+    assert!(error.contains("pool.toml [node]: urls[0] = x: must begin"), "{error}");
+    let error = attempt("[block_handler.main]\n", &["bh", "other"]);
+    assert!(error.contains("no [block_handler.other]; it has main"), "{error}");
+    let error = attempt("[mastr]\n", &["master"]);
+    assert!(error.contains("mastr") && error.contains("the tables node, master"), "{error}");
+    let error = attempt("[master]\nprivate_seed = \"correct horse\n", &["master"]);
+    assert!(error.contains("line 2") && !error.contains("horse"), "{error}");
+    let error = attempt("", &["master", "--config", "nowhere.toml"]);
+    assert!(error.contains("nowhere.toml"), "{error}");
+    let error = attempt("", &["master", "--set", "poll_interval_ms=no"]);
+    assert!(error.contains("--set poll_interval_ms: poll_interval_ms = \"no\""), "{error}");
+}
+
+#[test]
+fn a_pool_file_of_the_reference_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"
+        paymaker_http_password = "hunter2"
+        master_url = "http://localhost:8080"
+        root_workdir = "./datastore/pool"
+        [ann_handler.ah0]
+        block_miner_passwd = "no"
+        skip_check_chance = 0.0
+        num_workers = 4
+        input_queue_len = 256
+        public_url = "http://localhost:8081/submit"
+        bind_pub = "0.0.0.0:8081"
+        bind_pvt = "0.0.0.0:6666"
+        spray_workers = 4
+        subscribe_to = []
+        files_to_keep = 512
+        #mss = 1472
+        spray_at = ["127.0.0.1:6667"]
+    "#;
+    fs::write(dir.path().join("pool.toml"), text).unwrap();
+    let (code, output, error) =
+        outcome(packetcrypt(dir.path()).args(["ah", "ah0", "--print-config"]));
+    assert_eq!(code, 0, "{error}");
+    assert!(output.contains("root_workdir = \"./datastore/pool\"  # ./pool.toml\n"), "{output}");
+    assert!(output.contains("num_workers = 4  # ./pool.toml [ann_handler.ah0]\n"), "{output}");
+    assert!(!output.contains("hunter2") && !output.contains("\"no\""), "{output}");
+}
+
+#[test]
+fn the_sprayer_of_a_block_miner_needs_its_partners() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["blk", "-p", ADDRESS, "http://p", "--print-config"];
+    let run = |more: &[&str]| outcome(packetcrypt(dir.path()).args(base).args(more));
+    assert_eq!(run(&["-s", "10.0.0.1:1"]).0, 2);
+    assert_eq!(run(&["-b", "0.0.0.0:1"]).0, 2);
+    assert_eq!(run(&["-s", "10.0.0.1:1", "-b", "0.0.0.0:1"]).0, 2);
+    let (code, output, error) =
+        run(&["-s", "10.0.0.1:1", "10.0.0.2:1", "-b", "0.0.0.0:1", "-P", "hunter2", "-S", "2"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(output.contains("subscribe = [\"10.0.0.1:1\", \"10.0.0.2:1\"]"), "{output}");
+    assert!(!output.contains("hunter2"), "{output}");
+}
+
+/// A role that is told to end does so, and SIGUSR2 gives the reference's status.
+#[cfg(unix)]
+#[test]
+fn signals_end_a_role() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    for (signal, want) in [("-TERM", 0), ("-INT", 0), ("-USR2", 252)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = packetcrypt(dir.path());
+        command.args(["sprayer", "-b", "127.0.0.1:0", "-s", "127.0.0.1:9"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        log.read_line(&mut line).expect("a line");
+        assert!(line.contains("sprayer"), "{line}");
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+        assert_eq!(child.wait().expect("it ends").code(), Some(want), "{signal}");
+    }
+}
