@@ -16,8 +16,11 @@ use crate::measure::{Unit, measure};
 use crate::report::Row;
 use crate::{BenchError, Options};
 
+/// Measures one row of the report.
+pub(crate) type Measure = fn(&Options) -> Result<Row, BenchError>;
+
 /// Every row.
-pub(crate) const ALL: &[fn(&Options) -> Result<Row, BenchError>] = &[
+pub(crate) const ALL: &[Measure] = &[
     announcement_nonces,
     job,
     items,

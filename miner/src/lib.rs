@@ -264,7 +264,7 @@ impl Coordinator {
                     "mining announcements"
                 );
                 self.shared.set_state(Some(request.parent_block_height), String::new());
-                self.board.set(Some((**request).clone()));
+                self.board.set(Some(**request));
             }
             Lead::Idle(reason) => {
                 tracing::warn!(%reason, "not mining");

@@ -64,7 +64,7 @@ impl JobBoard {
                 return None;
             }
             if let Some(request) = present.as_ref() {
-                return Some((self.generation.load(Acquire), request.clone()));
+                return Some((self.generation.load(Acquire), *request));
             }
             let wait = Duration::from_millis(IDLE_WAIT_MS);
             present = match self.changed.wait_timeout(present, wait) {
@@ -153,7 +153,7 @@ fn search(context: &WorkerContext, generation: u64, request: &Request, prepared:
             context.counters.work.fetch_add(work, Relaxed);
             // A full queue holds the thread back: better than to make what can not be sent. The
             // receiver lives until the threads have ended.
-            let _ = context.found.blocking_send(Box::new(announcement.clone()));
+            let _ = context.found.blocking_send(Box::new(*announcement));
         });
         context.counters.nonces.fetch_add(u64::from(upper - next), Relaxed);
         next = upper;

@@ -9,7 +9,6 @@
 //! itself: either it waits for readiness and then reads (as epoll does), or the drop waits until
 //! the kernel let go of the memory.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -74,8 +73,7 @@ pub trait Engine: Clone + std::fmt::Debug + 'static {
     /// What a program says it runs on.
     const NAME: &'static str;
 
-    /// Starts the executors and runs `body` on each; an executor ends with its body. What was
-    /// started is said in the log once.
+    /// Starts the executors and runs `body` on each; an executor ends with its body.
     ///
     /// # Errors
     /// An executor can not be made; those already made are ended.
@@ -137,11 +135,9 @@ pub enum EngineError {
     },
 }
 
-/// The running executors. Shown as what a program says at its start:
-/// `engine: epoll (tokio), 4 executors`.
+/// The running executors.
 #[derive(Debug)]
 pub struct Executors {
-    engine: &'static str,
     threads: Vec<JoinHandle<()>>,
     /// Closed when the last executor has ended.
     ended: tokio::sync::mpsc::Receiver<std::convert::Infallible>,
@@ -167,13 +163,6 @@ impl Executors {
         let _ = self.ended.recv().await;
         let panicked = self.threads.drain(..).filter_map(|thread| thread.join().err()).count();
         if panicked == 0 { Ok(()) } else { Err(panicked) }
-    }
-}
-
-impl fmt::Display for Executors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.len() == 1 { "" } else { "s" };
-        write!(f, "engine: {}, {} executor{plural}", self.engine, self.len())
     }
 }
 

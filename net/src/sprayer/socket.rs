@@ -12,10 +12,10 @@ use crate::limits::SPRAYER_RECEIVE_BUFFER_BYTES;
 /// Opens the socket as the options ask: address, buffers, group.
 pub(super) fn open(options: &SprayerOptions) -> Result<Socket, SprayerError> {
     let bind = options.bind;
-    if let Some(group) = options.multicast {
-        if !group.is_multicast() || !bind.is_ipv4() {
-            return Err(SprayerError::NotMulticast { group, bind });
-        }
+    if let Some(group) = options.multicast
+        && (!group.is_multicast() || !bind.is_ipv4())
+    {
+        return Err(SprayerError::NotMulticast { group, bind });
     }
     open_checked(options).map_err(|cause| SprayerError::Socket { bind, cause })
 }

@@ -139,9 +139,8 @@ pub fn files(topic: &str, prefix: &str, ending: &str) -> Vec<VectorFile> {
 /// As [`files`], but only names of the form `prefix`, or `prefix` followed by `-`, `_` or a digit
 /// and more digits: `programs.json` and `programs-2.json`, not `programs-full.json`.
 pub fn numbered(topic: &str, prefix: &str, ending: &str) -> Vec<VectorFile> {
-    let is_number = |rest: &str| {
-        rest.trim_start_matches(['-', '_']).chars().all(|c| c.is_ascii_digit())
-    };
+    let is_number =
+        |rest: &str| rest.trim_start_matches(['-', '_']).chars().all(|c| c.is_ascii_digit());
     let mut found = list(&dir().join(topic), prefix, ending);
     found.retain(|file| file.stem().strip_prefix(prefix).is_some_and(is_number));
     if found.is_empty() {
@@ -216,10 +215,11 @@ mod tests {
     fn every_file_of_the_set_has_a_form() {
         let topics = ["randhash", "announcements", "blocks", "pool", "pktd-rpc"];
         for topic in topics {
-            for file in list(&dir().join(topic), "", "json")
-                .into_iter()
-                .chain(list(&dir().join(topic), "", "bin"))
-            {
+            for file in list(&dir().join(topic), "", "json").into_iter().chain(list(
+                &dir().join(topic),
+                "",
+                "bin",
+            )) {
                 let known = FORMS.iter().any(|&(of, prefix, ending, _)| {
                     of == topic
                         && file.name.starts_with(prefix)

@@ -91,13 +91,16 @@ impl<N: Node> Handler<N> {
         let mut warning = is_previous.then_some(WARN_PREVIOUS_WORK);
         let mut event = event_of(&facts);
         let mut settled = None;
-        if verdict.is_block && !is_previous {
+        if verdict.is_block && !is_previous && work.claim_block(assembled.hash) {
             let as_block = event_of(&ShareFacts { block: Some(assembled.hash), ..facts });
             let block = assembled.block(template);
             let pending = PendingBlock { block, event: as_block.clone() };
             match self.blocks.submit(assembled.hash, pending).await {
                 Ok(SubmitVerdict::Accepted) => event = as_block,
-                Ok(SubmitVerdict::Refused(text)) => refused = Some(refusal::block_refused(text)),
+                Ok(SubmitVerdict::Refused(text)) => {
+                    work.release_block(&assembled.hash);
+                    refused = Some(refusal::block_refused(text));
+                }
                 Err(_) => warning = Some(WARN_PENDING),
             }
             settled = Some(assembled.hash);

@@ -1,6 +1,6 @@
 //! The works for which shares are taken: the present one, and for a while the one before it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub(crate) struct Work {
     /// Parent blocks of announcements that the node was asked for. Kept for this work only: at the
     /// next one the chain may be another.
     parents: Mutex<HashMap<u32, Hash32>>,
+    /// Blocks of this work that were handed to the node, by id. At most as many as shares.
+    blocks: Mutex<HashSet<Hash32>>,
 }
 
 impl Work {
@@ -40,7 +42,20 @@ impl Work {
             template: OnceLock::new(),
             shares: Duplicates::new(shares_max),
             parents: Mutex::default(),
+            blocks: Mutex::default(),
         }
+    }
+
+    /// Whether a block is to be submitted: true once for each id. The low nonce and the proof are
+    /// not part of the id, so another solution of the same header is the same block to the node,
+    /// which would refuse it as known.
+    pub(crate) fn claim_block(&self, hash: Hash32) -> bool {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+    }
+
+    /// The node refused the block; another proof of the same header may be good.
+    pub(crate) fn release_block(&self, hash: &Hash32) {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).remove(hash);
     }
 
     /// The block at a height, when the node has told it for this work.

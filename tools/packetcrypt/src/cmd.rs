@@ -6,8 +6,10 @@ mod bench;
 mod bh;
 mod blk;
 mod check;
+mod devnet;
 mod master;
 mod node_settings;
+mod paymaker;
 mod sprayer;
 
 use std::path::PathBuf;
@@ -29,8 +31,12 @@ pub(crate) enum Command {
     Bh(bh::Bh),
     /// Run the master of a pool: tells miners and handlers what to work on
     Master(master::Master),
+    /// Run the paymaker of a pool: who is paid by the next block
+    Paymaker(paymaker::Paymaker),
     /// Relay announcements by UDP
     Sprayer(sprayer::Sprayer),
+    /// Run a whole pool on this machine, on loopback, with a summary that checks itself
+    Devnet(devnet::Devnet),
     /// Check an announcement, a block or an address, without network
     Check(check::Check),
     /// Measure what this machine can do, with checked answers
@@ -46,7 +52,9 @@ impl Command {
             Self::Ah(command) => command.run(),
             Self::Bh(command) => command.run(),
             Self::Master(command) => command.run(),
+            Self::Paymaker(command) => command.run(),
             Self::Sprayer(command) => command.run(),
+            Self::Devnet(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Bench(command) => command.run(),
         }

@@ -4,9 +4,11 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging: `RUST_LOG` decides, without it the number of `-v`.
-pub(crate) fn start(verbose: u8) {
+/// Starts logging: `RUST_LOG` decides, without it the number of `-v`. A command that shows its own
+/// progress is quiet: it logs warnings only.
+pub(crate) fn start(verbose: u8, quiet: bool) {
     let level = match verbose {
+        0 if quiet => "warn",
         0 => "info",
         1 => "debug",
         _ => "trace",

@@ -39,7 +39,7 @@ Settings come, in this order, from the command line, the environment, a file, an
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.verbose);
+    logging::start(cli.verbose, matches!(cli.command, cmd::Command::Devnet(_)));
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -136,19 +136,19 @@ impl Signals {
     }
 }
 
-/// Parses a role's settings and checks them; an error says where the value was written.
-pub(crate) fn settings<T: DeserializeOwned>(
+/// Parses a role's settings, prints them when that is wanted, and checks them. An error says where
+/// the value was written.
+pub(crate) fn settings<T: DeserializeOwned + Serialize>(
+    title: &str,
     layers: &Layers,
+    print: bool,
     validate: impl FnOnce(&T) -> Result<(), ConfigError>,
 ) -> Result<T, Failure> {
     let config: T = layers.parse()?;
+    if print {
+        let text = effective::describe(title, layers, &config).map_err(Failure::failed)?;
+        print!("{text}");
+    }
     validate(&config).map_err(|error| layers.rule(&error.key, &error.value, &error.rule))?;
     Ok(config)
-}
-
-/// `--print-config`: the settings on standard output.
-pub(crate) fn print<T: Serialize>(title: &str, layers: &Layers, config: &T) -> Result<(), Failure> {
-    let text = effective::describe(title, layers, config).map_err(Failure::failed)?;
-    print!("{text}");
-    Ok(())
 }

@@ -35,7 +35,7 @@ fn every_command_has_help() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    for wanted in ["ann", "blk", "ah", "bh", "master", "sprayer", "check", "bench"] {
+    for wanted in ["ann", "blk", "ah", "bh", "master", "paymaker", "sprayer", "check", "bench"] {
         assert!(commands.contains(&wanted), "{wanted} is missing in {commands:?}");
         let (code, output, _) = outcome(packetcrypt(dir.path()).args([wanted, "--help"]));
         assert_eq!(code, 0);

@@ -25,9 +25,11 @@ impl Ah {
     pub(super) fn run(self) -> Result<(), Failure> {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::AnnHandler, Some(&self.name), &self.settings.set)?;
-        let config: Config = role::settings(&layers, Config::validate)?;
-        if self.settings.print_config {
-            return role::print(&format!("ann_handler.{}", self.name), &layers, &config);
+        let print = self.settings.print_config;
+        let title = format!("ann_handler.{}", self.name);
+        let config = role::settings(&title, &layers, print, Config::validate)?;
+        if print {
+            return Ok(());
         }
         role::run(async |shutdown| {
             let running =

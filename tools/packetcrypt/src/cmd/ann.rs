@@ -73,9 +73,13 @@ pub(crate) struct Ann {
 impl Ann {
     pub(super) fn run(self) -> Result<(), Failure> {
         let layers = self.layers()?;
-        let config: Config = layers.parse()?;
+        let config = role::settings("ann", &layers, self.print_config, |config: &Config| {
+            // What is missing altogether is explained below.
+            let is_complete = !config.payment_address.is_empty() && !config.pools.is_empty();
+            if is_complete { config.validate() } else { Ok(()) }
+        })?;
         if self.print_config {
-            return role::print("ann", &layers, &config);
+            return Ok(());
         }
         if config.payment_address.is_empty() {
             return Err(Failure::usage(NO_ADDRESS));
@@ -83,7 +87,6 @@ impl Ann {
         if config.pools.is_empty() {
             return Err(Failure::usage(NO_POOL));
         }
-        let config = role::settings(&layers, Config::validate)?;
         tracing::info!(?config, "announcement miner");
         role::run(async |shutdown| {
             let running =

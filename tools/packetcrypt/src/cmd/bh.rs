@@ -24,13 +24,11 @@ impl Bh {
     pub(super) fn run(self) -> Result<(), Failure> {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::BlockHandler, Some(&self.name), &self.settings.set)?;
-        let config: Config = role::settings(&layers, Config::validate)?;
-        if self.settings.print_config {
-            role::print(&format!("block_handler.{}", self.name), &layers, &config)?;
-        }
-        let Some(node) = node_settings::node(&file, self.settings.print_config)? else {
-            return Ok(());
-        };
+        let print = self.settings.print_config;
+        let node = node_settings::node(&file, print)?;
+        let title = format!("block_handler.{}", self.name);
+        let config = role::settings(&title, &layers, print, Config::validate)?;
+        let Some(node) = node else { return Ok(()) };
         role::run(async |shutdown| {
             let running = packetcrypt_blkhandler::start(config, node, shutdown)
                 .await

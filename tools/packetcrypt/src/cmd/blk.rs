@@ -86,9 +86,13 @@ pub(crate) struct Blk {
 impl Blk {
     pub(super) fn run(self) -> Result<(), Failure> {
         let layers = self.layers()?;
-        let config: Config = layers.parse()?;
+        let config = role::settings("blk", &layers, self.print_config, |config: &Config| {
+            // What is missing altogether is explained below.
+            let is_complete = !config.payment_address.is_empty() && !config.pool_url.is_empty();
+            if is_complete { config.validate() } else { Ok(()) }
+        })?;
         if self.print_config {
-            return role::print("blk", &layers, &config);
+            return Ok(());
         }
         if config.payment_address.is_empty() {
             return Err(Failure::usage(NO_ADDRESS));
@@ -96,7 +100,6 @@ impl Blk {
         if config.pool_url.is_empty() {
             return Err(Failure::usage(NO_POOL));
         }
-        let config = role::settings(&layers, Config::validate)?;
         tracing::info!(?config, "block miner");
         role::run(async |shutdown| {
             let running =

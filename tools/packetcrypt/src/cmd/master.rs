@@ -23,13 +23,10 @@ impl Master {
     pub(super) fn run(self) -> Result<(), Failure> {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::Master, None, &self.settings.set)?;
-        let config: Config = role::settings(&layers, Config::validate)?;
-        if self.settings.print_config {
-            role::print("master", &layers, &config)?;
-        }
-        let Some(node) = node_settings::node(&file, self.settings.print_config)? else {
-            return Ok(());
-        };
+        let print = self.settings.print_config;
+        let node = node_settings::node(&file, print)?;
+        let config = role::settings("master", &layers, print, Config::validate)?;
+        let Some(node) = node else { return Ok(()) };
         role::run(async |shutdown| {
             let running =
                 packetcrypt_master::start(config, node, shutdown).await.map_err(Failure::failed)?;

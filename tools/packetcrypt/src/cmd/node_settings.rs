@@ -76,9 +76,8 @@ impl NodeSettings {
 /// The client of the node of a pool; `None` when the settings were to be printed.
 pub(crate) fn node(file: &PoolFile, print: bool) -> Result<Option<RpcNode>, Failure> {
     let layers = file.layers(Role::Node, None, &[])?;
-    let settings = role::settings(&layers, NodeSettings::validate)?;
+    let settings = role::settings("node", &layers, print, NodeSettings::validate)?;
     if print {
-        role::print("node", &layers, &settings)?;
         return Ok(None);
     }
     let node = RpcNode::new(&settings.rpc())

@@ -1,0 +1,338 @@
+//! The summary of a run: what happened, and whether all of it holds.
+
+use std::fmt;
+
+use packetcrypt_core::block::Transaction;
+use serde::Serialize;
+
+use crate::node::accept::revalidate;
+use crate::node::chain::Block;
+use crate::node::{EmbeddedNode, Payouts, template};
+use crate::pool::{Pool, PoolStats};
+
+/// One thing that must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What it says.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The figures that it was judged by.
+    pub detail: String,
+}
+
+/// What a payee got over all blocks of the pool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Paid {
+    /// Who.
+    pub name: String,
+    /// Address.
+    pub address: String,
+    /// Coins.
+    pub coins: f64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Seconds from start to end.
+    pub seconds: f64,
+    /// Blocks of this pool on the main chain.
+    pub blocks: u32,
+    /// Blocks of this pool that a reorganisation threw out.
+    pub orphans: usize,
+    /// Announcements found.
+    pub announcements_made: u64,
+    /// Announcements found, per second.
+    pub announcements_per_second: f64,
+    /// Block hashes tried.
+    pub block_hashes: u64,
+    /// Block hashes tried, per second.
+    pub block_hashes_per_second: f64,
+    /// Shares found.
+    pub shares: u64,
+    /// Who was paid what by the blocks on the main chain.
+    pub paid: Vec<Paid>,
+    /// Everything that must hold.
+    pub checks: Vec<Check>,
+    /// All counters.
+    pub stats: PoolStats,
+}
+
+impl Summary {
+    /// Whether everything holds.
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.holds)
+    }
+
+    pub(crate) fn of(pool: &Pool) -> Self {
+        let stats = pool.stats();
+        let mut checks = Vec::new();
+        let mut paid = Vec::new();
+        if let Some(node) = pool.node() {
+            checks.push(check_blocks(node, &stats));
+            checks.push(check_payees(node));
+            checks.push(check_maps(node, &pool.sent_maps()));
+            paid = payments(node, pool);
+        }
+        checks.push(check_announcements(&stats));
+        checks.push(check_handlers(&stats));
+        checks.push(check_shares(&stats));
+        checks.push(check_events(&stats));
+        checks.push(check_nothing_dropped(&stats));
+        let seconds = stats.seconds.max(0.001);
+        let made = stats.ann_miner.iter().map(|s| s.made).sum();
+        let hashes = stats.block_miner.iter().map(|s| s.nonces).sum();
+        Self {
+            seconds: stats.seconds,
+            blocks: stats.blocks,
+            orphans: stats.orphans,
+            announcements_made: made,
+            announcements_per_second: made as f64 / seconds,
+            block_hashes: hashes,
+            block_hashes_per_second: hashes as f64 / seconds,
+            shares: stats.block_miner.iter().map(|s| s.shares.found).sum(),
+            paid,
+            checks,
+            stats,
+        }
+    }
+}
+
+fn check(name: &'static str, holds: bool, detail: String) -> Check {
+    Check { name, holds, detail }
+}
+
+/// Every block is validated again, from what the chain holds.
+fn check_blocks(node: &EmbeddedNode, stats: &PoolStats) -> Check {
+    let name = "every block validates again, none was refused";
+    let refused = node.refused();
+    let (good, bad) = node.with_chain(|chain| {
+        let mut good = 0;
+        let mut bad = Vec::new();
+        for block in chain.main_from(0).filter(|block| !block.is_placeholder()) {
+            match revalidate(chain, block) {
+                Ok(()) => good += 1,
+                Err(error) => bad.push(format!("height {}: {error}", block.height)),
+            }
+        }
+        (good, bad)
+    });
+    let holds = bad.is_empty() && refused.is_empty() && good == stats.blocks;
+    let mut detail = format!("{good} of {} blocks", stats.blocks);
+    for line in bad.iter().chain(&refused).take(5) {
+        detail.push_str("; ");
+        detail.push_str(line);
+    }
+    check(name, holds, detail)
+}
+
+/// The coinbase of every block pays what a payout map says, and never an older map than the block
+/// before it.
+fn check_payees(node: &EmbeddedNode) -> Check {
+    let name = "coinbase payees = payout map";
+    let payouts = node.payouts();
+    let (mut good, mut by_paymaker) = (0, 0);
+    let mut bad = Vec::new();
+    node.with_chain(|chain| {
+        for block in chain.main_from(0).filter(|block| !block.is_placeholder()) {
+            match payouts.iter().rev().find(|map| pays(block, map)) {
+                Some(map) => {
+                    good += 1;
+                    by_paymaker += u32::from(map.number > 0);
+                }
+                None => bad.push(block.height),
+            }
+        }
+    });
+    let detail = format!(
+        "{good} blocks pay a map exactly, {by_paymaker} of them one of the paymaker; others: {bad:?}"
+    );
+    check(name, bad.is_empty(), detail)
+}
+
+/// Whether the outputs of a block are those of a map, within one unit of rounding each.
+fn pays(block: &Block, map: &Payouts) -> bool {
+    let Some(Ok(coinbase)) = block.transactions.first().map(|tx| Transaction::parse(tx)) else {
+        return false;
+    };
+    let coins = template::subsidy(block.height) - template::steward_part(block.height);
+    let fees = (block.transactions.len() as u64 - 1) * template::FEE_UNITS;
+    let total: f64 = map.payees.iter().map(|p| p.weight).sum();
+    let last = map.payees.len().saturating_sub(1);
+    let expected: Vec<(f64, f64, &[u8])> = map
+        .payees
+        .iter()
+        .enumerate()
+        .map(|(i, payee)| {
+            let fee = if i == 0 { fees as f64 } else { 0.0 };
+            // The last payee gets what the truncation of the others left over.
+            let tolerance = if i == last { 1.0 + last as f64 } else { 1.0 };
+            (coins as f64 * (payee.weight / total) + fee, tolerance, payee.script.as_slice())
+        })
+        .filter(|(amount, tolerance, _)| amount > tolerance)
+        .collect();
+    let paid: Vec<_> = coinbase
+        .outputs()
+        .filter(|output| {
+            output.script != template::STEWARD_SCRIPT && !output.script.starts_with(&[0x6a])
+        })
+        .collect();
+    paid.len() == expected.len()
+        && paid.iter().zip(&expected).all(|(output, (amount, tolerance, script))| {
+            output.script == *script && (output.value as f64 - amount).abs() <= *tolerance
+        })
+}
+
+/// Every map that the node was given is one that the paymaker says it sent.
+fn check_maps(node: &EmbeddedNode, sent: &[Vec<(String, f64)>]) -> Check {
+    let name = "payout maps at the node = those of the paymaker";
+    let payouts = node.payouts();
+    let first = payouts[0].payees.clone();
+    let received: Vec<Vec<(String, f64)>> = payouts
+        .iter()
+        .skip(1)
+        .filter(|map| map.payees != first)
+        .map(|map| map.payees.iter().map(|p| (p.address.clone(), p.weight)).collect())
+        .collect();
+    let unknown = received.iter().filter(|map| !sent.contains(map)).count();
+    let detail = format!("{} received, {} sent, {unknown} unknown", received.len(), sent.len());
+    check(name, unknown == 0, detail)
+}
+
+fn check_announcements(stats: &PoolStats) -> Check {
+    let name = "announcements made = accepted + duplicate + rejected + overload + lost + in flight";
+    let holds = stats
+        .ann_miner
+        .iter()
+        .all(|life| life.pools.iter().all(|pool| pool.is_conserved() && pool.offered == life.made));
+    let mut detail = String::new();
+    for life in &stats.ann_miner {
+        for pool in &life.pools {
+            let under_way = pool.waiting + pool.queued + pool.uploading;
+            detail.push_str(&format!(
+                "{} = {} + {} + {} + {} + {} + {under_way} ",
+                life.made,
+                pool.accepted,
+                pool.duplicate,
+                pool.rejected_total(),
+                pool.overload,
+                pool.lost()
+            ));
+        }
+    }
+    check(name, holds, detail.trim_end().to_owned())
+}
+
+/// What miners were told is what handlers did. A handler that ended between its commit and its reply
+/// has accepted what the miner then sees as a duplicate, or as lost.
+fn check_handlers(stats: &PoolStats) -> Check {
+    let name = "announcements accepted at the handlers = accepted at the miner";
+    let at_handlers: u64 = stats.ann_handlers.iter().map(|s| s.announcements.accepted).sum();
+    let pools = || stats.ann_miner.iter().flat_map(|life| &life.pools);
+    let accepted: u64 = pools().map(|p| p.accepted).sum();
+    let unsure: u64 = pools().map(|p| p.duplicate + p.lost() + p.overload).sum();
+    let holds = (accepted..=accepted + unsure).contains(&at_handlers);
+    check(name, holds, format!("{at_handlers} at the handlers, {accepted} at the miner"))
+}
+
+fn check_shares(stats: &PoolStats) -> Check {
+    let name = "shares found = accepted + duplicate + rejected + stale + lost + in flight";
+    let conserved = stats.block_miner.iter().all(|life| life.shares.is_conserved());
+    let sum = |count: &dyn Fn(&packetcrypt_blockminer::stats::ShareFigures) -> u64| -> u64 {
+        stats.block_miner.iter().map(|life| count(&life.shares)).sum()
+    };
+    let accepted = sum(&|s| s.accepted);
+    let confirmed = accepted + sum(&|s| s.duplicate);
+    let at_handler: u64 = stats.block_handler.iter().map(|s| s.accepted).sum();
+    let possible = confirmed + sum(&|s| s.lost + s.stale + s.rejected_total());
+    let holds = conserved && (accepted..=possible).contains(&at_handler);
+    let detail = format!(
+        "{} = {accepted} + {} + {} + {} + {} + {}; {at_handler} at the block handler",
+        sum(&|s| s.found),
+        sum(&|s| s.duplicate),
+        sum(&|s| s.rejected_total()),
+        sum(&|s| s.stale),
+        sum(&|s| s.lost),
+        sum(&|s| s.in_flight + s.queued),
+    );
+    check(name, holds, detail)
+}
+
+fn check_events(stats: &PoolStats) -> Check {
+    let name = "events logged = events at the paymaker";
+    let (logged, received) = (stats.events_logged(), stats.events_received());
+    check(name, logged == received, format!("{logged} logged, {received} received"))
+}
+
+fn check_nothing_dropped(stats: &PoolStats) -> Check {
+    let name = "nothing dropped";
+    let overflow: u64 = stats.ann_miner.iter().flat_map(|s| &s.pools).map(|p| p.overflow).sum();
+    let failures: u64 =
+        stats.ann_handlers.iter().map(|s| s.commit_failures + s.worker_panics).sum();
+    let damaged: u64 = stats.ann_handlers.iter().map(|s| s.damaged_runs).sum();
+    let shares: u64 = stats.block_miner.iter().map(|s| s.shares.lost).sum();
+    let holds = overflow + failures + damaged + shares == 0;
+    let detail = format!(
+        "announcements dropped from queues {overflow}, failed commits {failures}, damaged files \
+         {damaged}, shares lost {shares}"
+    );
+    check(name, holds, detail)
+}
+
+fn payments(node: &EmbeddedNode, pool: &Pool) -> Vec<Paid> {
+    let names = [
+        ("announcement miner", &pool.plan.ann_miner_address),
+        ("block miner", &pool.plan.block_miner_address),
+        ("pool", &pool.plan.pool_address),
+    ];
+    node.with_chain(|chain| {
+        let coins_of = |address: &str| -> f64 {
+            let script = packetcrypt_proto::address::payout_script(address);
+            chain
+                .main_from(0)
+                .filter_map(|block| block.transactions.first())
+                .filter_map(|tx| Transaction::parse(tx).ok())
+                .flat_map(|tx| tx.outputs().collect::<Vec<_>>())
+                .filter(|output| Some(output.script) == script.as_deref())
+                .fold(0.0, |sum, output| {
+                    sum + output.value as f64 / template::UNITS_PER_COIN as f64
+                })
+        };
+        names
+            .into_iter()
+            .map(|(name, address)| Paid {
+                name: name.to_owned(),
+                address: address.clone(),
+                coins: coins_of(address),
+            })
+            .collect()
+    })
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n{} blocks in {:.1} s, {} orphaned",
+            self.blocks, self.seconds, self.orphans
+        )?;
+        writeln!(
+            f,
+            "{} announcements ({:.0}/s), {} block hashes ({:.0}/s), {} shares",
+            self.announcements_made,
+            self.announcements_per_second,
+            self.block_hashes,
+            self.block_hashes_per_second,
+            self.shares
+        )?;
+        for paid in &self.paid {
+            writeln!(f, "{:>14.6} coins to the {} {}", paid.coins, paid.name, paid.address)?;
+        }
+        for check in &self.checks {
+            let mark = if check.holds { "ok  " } else { "FAIL" };
+            writeln!(f, "{mark} {}: {}", check.name, check.detail)?;
+        }
+        write!(f, "{}", if self.holds() { "everything holds" } else { "NOT everything holds" })
+    }
+}
