@@ -9,6 +9,7 @@
 //! itself: either it waits for readiness and then reads (as epoll does), or the drop waits until
 //! the kernel let go of the memory.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -73,7 +74,8 @@ pub trait Engine: Clone + std::fmt::Debug + 'static {
     /// What a program says it runs on.
     const NAME: &'static str;
 
-    /// Starts the executors and runs `body` on each; an executor ends with its body.
+    /// Starts the executors and runs `body` on each; an executor ends with its body. What was
+    /// started is said in the log once.
     ///
     /// # Errors
     /// An executor can not be made; those already made are ended.
@@ -135,9 +137,11 @@ pub enum EngineError {
     },
 }
 
-/// The running executors.
+/// The running executors. Shown as what a program says at its start:
+/// `engine: epoll (tokio), 4 executors`.
 #[derive(Debug)]
 pub struct Executors {
+    engine: &'static str,
     threads: Vec<JoinHandle<()>>,
     /// Closed when the last executor has ended.
     ended: tokio::sync::mpsc::Receiver<std::convert::Infallible>,
@@ -163,6 +167,13 @@ impl Executors {
         let _ = self.ended.recv().await;
         let panicked = self.threads.drain(..).filter_map(|thread| thread.join().err()).count();
         if panicked == 0 { Ok(()) } else { Err(panicked) }
+    }
+}
+
+impl fmt::Display for Executors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.len() == 1 { "" } else { "s" };
+        write!(f, "engine: {}, {} executor{plural}", self.engine, self.len())
     }
 }
 

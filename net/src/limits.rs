@@ -50,8 +50,9 @@ pub const SPRAYER_REFRESH_MS: u64 = 5_000;
 pub const SPRAYER_FLUSH_MS_MAX: u64 = 250;
 /// Receive buffer asked of the kernel (spec 05, 7); less is a warning.
 pub const SPRAYER_RECEIVE_BUFFER_BYTES: usize = 512 << 20;
-/// Entries of the table of recently seen announcements that ends loops of relays: 2 MiB.
-pub const SPRAYER_RECENT_LEN: usize = 1 << 18;
+/// Announcements that are known to have been seen, to end loops of relays; the table takes about
+/// 5 MiB.
+pub const SPRAYER_RECENT_LEN: usize = 1 << 17;
 
 /// Lines that wait for one commit of the pay log.
 pub const PAYLOG_QUEUE_LEN_MAX: usize = 4_096;
@@ -73,6 +74,8 @@ pub const PAYLOG_RETRY_MS: (u64, u64) = (1_000, 60_000);
 
 /// Length of a request's head on the data plane.
 pub const HTTP1_HEAD_BYTES_MAX: usize = 16 << 10;
+/// The least bound of a head: its buffer also holds the lines of chunks and trailers.
+pub const HTTP1_HEAD_BYTES_MIN: usize = 8 << 10;
 /// Header fields of a request or reply on the data plane.
 pub const HTTP1_HEADERS_MAX: usize = 64;
 /// Length of the line that opens a chunk, extensions included.
@@ -87,12 +90,18 @@ pub const HTTP1_BODY_MS_MAX: u64 = 60_000;
 pub const HTTP1_IDLE_MS_MAX: u64 = 75_000;
 /// Time to write a reply.
 pub const HTTP1_WRITE_MS_MAX: u64 = 60_000;
+/// A reply has this much longer for each byte, whole files being as large as they are.
+pub const HTTP1_WRITE_BYTES_PER_MS_MIN: u64 = 64;
 /// Length of a request's body: 1024 announcements are 1 MiB, with room for bolder miners.
 pub const HTTP1_BODY_BYTES_MAX: u64 = 16 << 20;
 /// Open connections of a data plane server.
 pub const HTTP1_CONNECTIONS_MAX: usize = 20_000;
 /// Open connections from one address (IPv6: one /64): a miner uses ten; many sit behind one NAT.
 pub const HTTP1_CONNECTIONS_PER_SOURCE_MAX: usize = 1_024;
+/// Refusals of connections that are being written; beyond, a connection is just closed.
+pub const HTTP1_REFUSALS_LEN_MAX: usize = 256;
+/// Time for such a refusal, with the reading behind it.
+pub const HTTP1_REFUSAL_MS_MAX: u64 = 250;
 /// What is still read of a refused body, so that the client sees the refusal, not a reset.
 pub const HTTP1_LINGER_BYTES_MAX: u64 = 4 << 20;
 /// How long a refused body is still read.
@@ -105,9 +114,11 @@ pub const HTTP1_DOWNLOAD_STALL_MS_MAX: u64 = 10_000;
 const _: () = {
     assert!(SPRAYER_DATAGRAM_RECORDS_MAX * 1032 < 65_507);
     assert!(SPRAYER_REFRESH_MS * 3 < SPRAYER_SUBSCRIBER_MS_MAX);
-    assert!(SPRAYER_RECENT_LEN.is_power_of_two());
+    assert!(SPRAYER_RECENT_LEN > SPRAYER_CHUNKS_MAX * SPRAYER_CHUNK_RECORDS_MAX / 2);
     assert!(PAYLOG_LINE_BYTES_MAX as u64 * 4 < PAYLOG_FILE_BYTES_MAX);
     assert!(CONTROL_REQUEST_MS_MAX > 30_000 && LONG_POLL_MS_MAX > 30_000);
     assert!(CONNECT_MS_MAX < REQUEST_MS_MAX);
-    assert!(HTTP1_CHUNK_LINE_BYTES_MAX < HTTP1_HEAD_BYTES_MAX);
+    assert!(HTTP1_HEAD_BYTES_MIN <= HTTP1_HEAD_BYTES_MAX);
+    assert!(HTTP1_CHUNK_LINE_BYTES_MAX + 2 <= HTTP1_HEAD_BYTES_MIN);
+    assert!(HTTP1_TRAILER_BYTES_MAX + 2 <= HTTP1_HEAD_BYTES_MIN);
 };

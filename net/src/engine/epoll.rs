@@ -36,7 +36,7 @@ impl Engine for Epoll {
     type Stream = EpollStream;
     type Listener = EpollListener;
 
-    const NAME: &'static str = "epoll (tokio, one thread a core)";
+    const NAME: &'static str = "epoll (tokio)";
 
     fn start<B, F>(placement: &Placement, body: B) -> Result<Executors, EngineError>
     where
@@ -68,7 +68,9 @@ impl Engine for Epoll {
             });
             threads.push(spawned.map_err(|cause| failed(index, cause))?);
         }
-        Ok(Executors { threads, ended })
+        let executors = Executors { engine: Self::NAME, threads, ended };
+        tracing::info!("{}: {executors}", placement.name);
+        Ok(executors)
     }
 
     fn index(&self) -> usize {
@@ -102,8 +104,9 @@ impl Listener for EpollListener {
 
     async fn accept(&mut self) -> io::Result<EpollStream> {
         let (inner, peer) = self.inner.accept().await?;
-        // Without it small replies wait for the peer's delayed acknowledgement.
-        inner.set_nodelay(true)?;
+        // Without it small replies wait for the peer's delayed acknowledgement. A connection that
+        // is gone already will say so when it is read.
+        let _ = inner.set_nodelay(true);
         Ok(EpollStream { inner, peer })
     }
 }
@@ -195,6 +198,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!((executors.len(), executors.is_empty()), (3, false));
+        assert_eq!(executors.to_string(), "engine: epoll (tokio), 3 executors");
         assert_eq!(executors.join().await, Ok(()));
         let mut seen: Vec<_> = receiver.iter().map(Option::unwrap).collect();
         seen.sort_unstable();

@@ -43,6 +43,17 @@ impl BodyError {
     }
 }
 
+/// How far a body was received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    state: State,
+    declared: Option<u64>,
+    received: u64,
+    /// From the first time it is asked for.
+    deadline: Option<Instant>,
+    owes_continue: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     Sized(u64),
@@ -57,12 +68,7 @@ pub struct Body<'c, E: Engine> {
     stream: &'c mut E::Stream,
     buffer: &'c mut Buffer,
     shared: &'c Http1Shared,
-    state: State,
-    declared: Option<u64>,
-    received: u64,
-    /// From the first time it is asked for.
-    deadline: Option<Instant>,
-    owes_continue: bool,
+    progress: Progress,
 }
 
 impl<'c, E: Engine> Body<'c, E> {
@@ -78,27 +84,29 @@ impl<'c, E: Engine> Body<'c, E> {
             Framing::Chunked => (State::Chunked(Chunked::Size), None),
         };
         let owes_continue = head.expects_continue() && declared != Some(0);
-        Self {
-            engine,
-            stream,
-            buffer,
-            shared,
-            state,
-            declared,
-            received: 0,
-            deadline: None,
-            owes_continue,
-        }
+        let progress = Progress { state, declared, received: 0, deadline: None, owes_continue };
+        Self::resume(engine, stream, buffer, shared, progress)
+    }
+
+    /// A body of which something was received already.
+    pub(super) fn resume(
+        engine: &'c E,
+        stream: &'c mut E::Stream,
+        buffer: &'c mut Buffer,
+        shared: &'c Http1Shared,
+        progress: Progress,
+    ) -> Self {
+        Self { engine, stream, buffer, shared, progress }
     }
 
     /// The length that the head declares; None for a chunked body.
     pub fn declared_bytes(&self) -> Option<u64> {
-        self.declared
+        self.progress.declared
     }
 
     /// Bytes received so far.
     pub fn received_bytes(&self) -> u64 {
-        self.received
+        self.progress.received
     }
 
     /// Fills `into` from the body. Returns how many bytes there were: fewer than `into` holds
@@ -145,14 +153,29 @@ impl<'c, E: Engine> Body<'c, E> {
         Ok(())
     }
 
+    /// How far it was received.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     /// Whether the body is known to be complete, without waiting.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self.state, State::Sized(0) | State::Chunked(Chunked::Done))
+        matches!(self.progress.state, State::Sized(0) | State::Chunked(Chunked::Done))
+    }
+
+    /// Whether what follows on the connection has no meaning any more.
+    pub(super) fn is_failed(&self) -> bool {
+        matches!(self.progress.state, State::Failed)
+    }
+
+    /// Whether the declared length is within the bound.
+    pub(super) fn check_declared(&mut self) -> Result<(), BodyError> {
+        self.check_length(self.progress.declared.unwrap_or(0))
     }
 
     /// Whether the client still waits for leave to send the body.
     pub(super) fn owes_continue(&self) -> bool {
-        self.owes_continue
+        self.progress.owes_continue
     }
 
     async fn some(&mut self, into: &mut [u8]) -> Result<usize, BodyError> {
@@ -166,11 +189,11 @@ impl<'c, E: Engine> Body<'c, E> {
         if len == 0 {
             // The whole rest of a chunk fits: what follows it can come along.
             let is_rest_of_chunk =
-                matches!(self.state, State::Chunked(_)) && len_max as u64 == left;
+                matches!(self.progress.state, State::Chunked(_)) && len_max as u64 == left;
             len = self.receive(place, is_rest_of_chunk).await?;
         }
-        self.received += len as u64;
-        match &mut self.state {
+        self.progress.received += len as u64;
+        match &mut self.progress.state {
             State::Sized(left) => *left -= len as u64,
             State::Chunked(chunked) => chunked.took(len as u64),
             State::Failed => {}
@@ -180,17 +203,17 @@ impl<'c, E: Engine> Body<'c, E> {
 
     /// Reads framing until data is due: how much of it, at least. 0 at the end.
     async fn left(&mut self) -> Result<u64, BodyError> {
-        if let State::Sized(left) = self.state {
-            let length = self.declared.unwrap_or(0);
-            self.check_length(length)?;
+        if let State::Sized(left) = self.progress.state {
             return Ok(left);
         }
         loop {
-            let State::Chunked(chunked) = &mut self.state else { return Err(BodyError::Ended) };
+            let State::Chunked(chunked) = &mut self.progress.state else {
+                return Err(BodyError::Ended);
+            };
             let (used, step) = match chunked.advance(self.buffer.filled()) {
                 Ok(advanced) => advanced,
                 Err(_) => {
-                    self.state = State::Failed;
+                    self.progress.state = State::Failed;
                     self.shared.count(|c| &c.bodies_malformed);
                     return Err(BodyError::BadChunk);
                 }
@@ -199,7 +222,7 @@ impl<'c, E: Engine> Body<'c, E> {
             self.buffer.consume(used);
             match (step, now_at) {
                 (Step::Ready, Chunked::Data(left)) => {
-                    self.check_length(self.received.saturating_add(left))?;
+                    self.check_length(self.progress.received.saturating_add(left))?;
                     return Ok(left);
                 }
                 (Step::Ready, _) => return Ok(0),
@@ -215,7 +238,7 @@ impl<'c, E: Engine> Body<'c, E> {
         if length <= bytes_max {
             return Ok(());
         }
-        self.state = State::Failed;
+        self.progress.state = State::Failed;
         self.shared.count(|c| &c.bodies_too_long);
         Err(BodyError::TooLong(bytes_max))
     }
@@ -225,9 +248,9 @@ impl<'c, E: Engine> Body<'c, E> {
     async fn receive(&mut self, place: &mut [u8], and_more: bool) -> Result<usize, BodyError> {
         let limit_ms = self.shared.limits.body_ms_max;
         let now = Instant::now();
-        let deadline = *self.deadline.get_or_insert(now + Duration::from_millis(limit_ms));
+        let deadline = *self.progress.deadline.get_or_insert(now + Duration::from_millis(limit_ms));
         let left = deadline.saturating_duration_since(now);
-        let owes_continue = std::mem::take(&mut self.owes_continue);
+        let owes_continue = std::mem::take(&mut self.progress.owes_continue);
         let (stream, buffer) = (&mut *self.stream, &mut *self.buffer);
         let place_len = place.len();
         let receive = async {
@@ -253,7 +276,7 @@ impl<'c, E: Engine> Body<'c, E> {
             Some(Err(e)) => (BodyError::Broken(e), |c| &c.bodies_cut),
             None => (BodyError::TooSlow(limit_ms), |c| &c.bodies_too_slow),
         };
-        self.state = State::Failed;
+        self.progress.state = State::Failed;
         counter(&self.shared.counters).fetch_add(1, Ordering::Relaxed);
         Err(error)
     }

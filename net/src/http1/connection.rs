@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::body::Body;
 use super::buffer::Buffer;
-use super::head::{Framing, Head};
+use super::head::Head;
 use super::response::Response;
 use super::server::{Http1Shared, Service};
 use crate::Shutdown;
@@ -44,54 +44,58 @@ impl<E: Engine> Connection<E> {
         let mut buffer = Buffer::new(self.shared.limits.head_bytes_max);
         let mut text = String::new();
         loop {
-            let head = match self.next_head(&mut buffer).await {
+            match self.next_head(&mut buffer).await {
                 NextHead::Over => return,
                 NextHead::Refused(response) => {
                     let _ = self.write(&response, false, false, &mut text).await;
                     return self.linger().await;
                 }
-                NextHead::Head(head) => *head,
-            };
-            self.shared.count(|c| &c.requests);
-            let (is_head, wants_more) = (head.method() == "HEAD", head.keep_alive());
-            let is_too_long = matches!(
-                head.framing(),
-                Framing::Length(length) if length > self.shared.limits.body_bytes_max
-            );
-            let peer = self.stream.peer_addr();
-            let shared = self.shared.clone();
-            let body = Body::new(&self.engine, &mut self.stream, &mut buffer, &shared, &head);
-            let mut request = Request { head, body, peer };
-            let response = if is_too_long {
-                // Said before the service spends anything on it.
-                match request.body.is_at_end().await {
-                    Err(e) => e.response(),
-                    Ok(_) => Response::new(413).and_close(),
+                NextHead::Head(head) => {
+                    if !self.exchange(service, *head, &mut buffer, &mut text).await {
+                        return;
+                    }
                 }
-            } else {
-                service.call(&mut request).await
-            };
-            let keep = wants_more
-                && !response.closes()
-                && !request.body.owes_continue()
-                && !self.shutdown.is_triggered();
-            let mut is_drained = request.body.is_complete();
-            if keep && !is_drained {
-                is_drained = request.body.drain().await.is_ok();
-            }
-            let keep = keep && is_drained;
-            if !self.write(&response, keep, is_head, &mut text).await {
-                return;
-            }
-            if !keep {
-                if !is_drained {
-                    self.linger().await;
-                }
-                let _ = self.stream.shutdown_write().await;
-                return;
             }
             buffer.release_if_empty();
         }
+    }
+
+    /// Answers one request; true when another one may follow.
+    async fn exchange<S: Service<E>>(
+        &mut self,
+        service: &S,
+        head: Head,
+        buffer: &mut Buffer,
+        text: &mut String,
+    ) -> bool {
+        let shared = self.shared.clone();
+        shared.count(|c| &c.requests);
+        let (is_head, wants_more) = (head.method() == "HEAD", head.keep_alive());
+        let peer = self.stream.peer_addr();
+        let body = Body::new(&self.engine, &mut self.stream, buffer, &shared, &head);
+        let mut request = Request { head, body, peer };
+        // A length that is too long is refused before the service spends anything on it.
+        let response = match request.body.check_declared() {
+            Err(e) => e.response(),
+            Ok(()) => service.call(&mut request).await,
+        };
+        let keep = wants_more
+            && !response.closes()
+            && !request.body.is_failed()
+            // Whether a client that waits for leave will still send the body is anybody's guess.
+            && (request.body.is_complete() || !request.body.owes_continue())
+            && !self.shutdown.is_triggered();
+        let progress = request.body.progress();
+        // The answer goes first: a client may wait for it in the middle of its body.
+        if !self.write(&response, keep, is_head, text).await {
+            return false;
+        }
+        let mut rest = Body::resume(&self.engine, &mut self.stream, buffer, &shared, progress);
+        if keep && rest.drain().await.is_ok() {
+            return true;
+        }
+        self.linger().await;
+        false
     }
 
     async fn next_head(&mut self, buffer: &mut Buffer) -> NextHead {
@@ -159,7 +163,10 @@ impl<E: Engine> Connection<E> {
         text: &mut String,
     ) -> bool {
         let body = response.encode(keep, is_head, text);
-        let limit = Duration::from_millis(self.shared.limits.write_ms_max);
+        // A large piece of a file may take longer, at the least speed that is worth a connection.
+        let limits = self.shared.limits;
+        let body_ms = body.len() as u64 / limits.write_bytes_per_ms_min.max(1);
+        let limit = Duration::from_millis(limits.write_ms_max.saturating_add(body_ms));
         let stream = &mut self.stream;
         let write = async {
             if body.is_empty() {
@@ -175,25 +182,26 @@ impl<E: Engine> Connection<E> {
         is_written
     }
 
-    /// Reads on for a while behind a refusal: closing at once would answer the bytes under way
-    /// with a reset, which can destroy the refusal before the client reads it.
     async fn linger(&mut self) {
-        let stream = &mut self.stream;
-        let linger = async {
-            let mut scratch = vec![0; 16 << 10];
-            let mut seen = 0;
-            stream.shutdown_write().await?;
-            while seen < HTTP1_LINGER_BYTES_MAX {
-                match stream.read(&mut scratch).await? {
-                    0 => break,
-                    len => seen += len as u64,
-                }
-            }
-            std::io::Result::Ok(())
-        };
+        let limit = Duration::from_millis(HTTP1_LINGER_MS_MAX);
         // However it ends, the connection is closed.
-        let _ = self.engine.timeout(Duration::from_millis(HTTP1_LINGER_MS_MAX), linger).await;
+        let _ = self.engine.timeout(limit, linger(&mut self.stream)).await;
     }
+}
+
+/// Ends the writing side and reads on until the client has ended too: closing at once would answer
+/// the bytes under way with a reset, which can destroy the answer before the client reads it.
+pub(super) async fn linger<S: Stream>(stream: &mut S) -> std::io::Result<()> {
+    let mut scratch = vec![0; 16 << 10];
+    let mut seen = 0;
+    stream.shutdown_write().await?;
+    while seen < HTTP1_LINGER_BYTES_MAX {
+        match stream.read(&mut scratch).await? {
+            0 => break,
+            len => seen += len as u64,
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is the end of a line and an empty line behind it.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::connection::{Connection, Request};
-use super::gate::{Crowded, Gate, Pass};
+use super::connection::{Connection, Request, linger};
+use super::gate::{Crowded, Gate};
 use super::response::Response;
 use crate::engine::{Engine, Listener, Stream};
 use crate::{Shutdown, limits};
@@ -31,7 +31,7 @@ pub trait Service<E: Engine>: 'static {
 /// Bounds of a server; every bound has its counter in [`Http1Counters`].
 #[derive(Clone, Copy, Debug)]
 pub struct Http1Limits {
-    /// Length of a head, bytes; then 431.
+    /// Length of a head, bytes; then 431. At least [`limits::HTTP1_HEAD_BYTES_MIN`].
     pub head_bytes_max: usize,
     /// Fields of a head; then 431.
     pub fields_max: usize,
@@ -43,6 +43,8 @@ pub struct Http1Limits {
     pub body_ms_max: u64,
     /// Time to write an answer, ms.
     pub write_ms_max: u64,
+    /// A long answer has another ms for each so many bytes; 0 is taken as 1.
+    pub write_bytes_per_ms_min: u64,
     /// Time between requests, ms.
     pub idle_ms_max: u64,
     /// Open connections of all executors; then 503.
@@ -60,6 +62,7 @@ impl Default for Http1Limits {
             body_bytes_max: limits::HTTP1_BODY_BYTES_MAX,
             body_ms_max: limits::HTTP1_BODY_MS_MAX,
             write_ms_max: limits::HTTP1_WRITE_MS_MAX,
+            write_bytes_per_ms_min: limits::HTTP1_WRITE_BYTES_PER_MS_MIN,
             idle_ms_max: limits::HTTP1_IDLE_MS_MAX,
             connections_max: limits::HTTP1_CONNECTIONS_MAX,
             connections_per_source_max: limits::HTTP1_CONNECTIONS_PER_SOURCE_MAX,
@@ -138,7 +141,8 @@ pub struct Http1Shared {
 
 impl Http1Shared {
     /// A server's shared part.
-    pub fn new(limits: Http1Limits) -> Arc<Self> {
+    pub fn new(mut limits: Http1Limits) -> Arc<Self> {
+        limits.head_bytes_max = limits.head_bytes_max.max(limits::HTTP1_HEAD_BYTES_MIN);
         let gate = Gate::new(limits.connections_max, limits.connections_per_source_max);
         Arc::new(Self { limits, counters: Http1Counters::default(), gate: Arc::new(gate) })
     }
@@ -160,7 +164,7 @@ pub async fn serve<E: Engine, S: Service<E>>(
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
     let mut listener = engine.listen(socket)?;
-    let open = Rc::new(Cell::new(0usize));
+    let (open, refusals) = (Count::default(), Count::default());
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -174,59 +178,76 @@ pub async fn serve<E: Engine, S: Service<E>>(
                 continue;
             }
         };
-        let pass = match shared.gate.enter(stream.peer_addr()) {
-            Ok(pass) => pass,
-            Err(crowded) => {
-                let shared = shared.clone();
-                refuse(&engine, stream, &shared, crowded);
-                continue;
+        match shared.gate.enter(stream.peer_addr()) {
+            Ok(pass) => {
+                shared.count(|c| &c.connections);
+                let place = (pass, open.enter());
+                let (shared, shutdown) = (shared.clone(), shutdown.clone());
+                let (service, handle) = (service.clone(), engine.clone());
+                engine.spawn_local(async move {
+                    let _place = place;
+                    Connection { engine: handle, stream, shared, shutdown }.run(&*service).await;
+                });
             }
-        };
-        shared.count(|c| &c.connections);
-        let place = Place { _pass: pass, open: open.clone() };
-        open.set(open.get() + 1);
-        let (shared, shutdown) = (shared.clone(), shutdown.clone());
-        let (service, handle) = (service.clone(), engine.clone());
-        engine.spawn_local(async move {
-            let _place = place;
-            Connection { engine: handle, stream, shared, shutdown }.run(&*service).await;
-        });
+            Err(crowded) => {
+                shared.count(|c| match crowded {
+                    Crowded::Total => &c.connections_refused_total,
+                    Crowded::Source => &c.connections_refused_source,
+                });
+                refuse(&engine, stream, &refusals);
+            }
+        }
     }
     drop(listener);
     let deadline = Instant::now() + Duration::from_millis(GRACE_MS_MAX);
-    while open.get() > 0 && Instant::now() < deadline {
+    while open.now() > 0 && Instant::now() < deadline {
         engine.sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
 
-/// Says that it is too crowded. A fresh socket takes the few bytes at once, so nothing is kept
-/// waiting for the client.
-fn refuse<E: Engine>(engine: &E, mut stream: E::Stream, shared: &Http1Shared, crowded: Crowded) {
-    shared.count(|c| match crowded {
-        Crowded::Total => &c.connections_refused_total,
-        Crowded::Source => &c.connections_refused_source,
-    });
-    let handle = engine.clone();
+/// Says that it is too crowded, if that can be said quickly.
+fn refuse<E: Engine>(engine: &E, mut stream: E::Stream, refusals: &Count) {
+    if refusals.now() >= limits::HTTP1_REFUSALS_LEN_MAX {
+        return;
+    }
+    let (handle, place) = (engine.clone(), refusals.enter());
     engine.spawn_local(async move {
-        let mut head = String::new();
-        let response = Response::text(503, "overloaded").and_close();
-        let body = response.encode(false, false, &mut head);
-        let write = stream.write_all_two(head.as_bytes(), body);
-        // Not waited for: it is a courtesy.
-        let _ = handle.timeout(Duration::from_millis(100), write).await;
+        let _place = place;
+        let say = async {
+            let mut head = String::new();
+            let response = Response::text(503, "overloaded").and_close();
+            let body = response.encode(false, false, &mut head);
+            stream.write_all_two(head.as_bytes(), body).await?;
+            linger(&mut stream).await
+        };
+        // It is a courtesy: a client that does not take it gets none.
+        let _ = handle.timeout(Duration::from_millis(limits::HTTP1_REFUSAL_MS_MAX), say).await;
     });
 }
 
-/// A place among the open connections, given back however its task ends.
-struct Place {
-    _pass: Pass,
-    open: Rc<Cell<usize>>,
+/// Counts the tasks of one kind on an executor.
+#[derive(Clone, Debug, Default)]
+struct Count(Rc<Cell<usize>>);
+
+impl Count {
+    fn now(&self) -> usize {
+        self.0.get()
+    }
+
+    /// Counts one more until the result is dropped, however its task ends.
+    fn enter(&self) -> Counted {
+        self.0.set(self.0.get() + 1);
+        Counted(self.0.clone())
+    }
 }
 
-impl Drop for Place {
+#[derive(Debug)]
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.open.set(self.open.get().saturating_sub(1));
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 

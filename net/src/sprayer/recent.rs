@@ -1,43 +1,46 @@
 //! Which announcements were seen lately: what ends circles of relays.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use super::AnnouncementBytes;
 use crate::limits::SPRAYER_RECENT_LEN;
 
-/// Places in which a hash may be.
-const BUCKET_LEN: usize = 4;
-
-/// A table of hashes in which a new one takes the place of an older one. It forgets, so it never
-/// fills; forgetting costs a repetition, nothing more.
+/// Hashes of two generations. The newest [`SPRAYER_RECENT_LEN`] are always known, at most twice as
+/// many are held; forgetting costs a repetition, nothing more.
 #[derive(Debug)]
 pub(super) struct Recent {
-    places: Box<[AtomicU64]>,
+    generations: Mutex<Generations>,
     keys: [u64; 4],
+}
+
+#[derive(Debug)]
+struct Generations {
+    young: HashSet<u64>,
+    old: HashSet<u64>,
 }
 
 impl Recent {
     pub(super) fn new() -> Self {
-        let places = (0..SPRAYER_RECENT_LEN).map(|_| AtomicU64::new(0)).collect();
-        Self { places, keys: rand::random() }
+        let generation = || HashSet::with_capacity(SPRAYER_RECENT_LEN);
+        let generations = Generations { young: generation(), old: generation() };
+        Self { generations: Mutex::new(generations), keys: rand::random() }
     }
 
     /// Enters an announcement; false when it was there.
     pub(super) fn insert(&self, announcement: &AnnouncementBytes) -> bool {
-        // 0 marks an empty place.
-        let hash = self.hash(announcement).max(1);
-        let buckets = (SPRAYER_RECENT_LEN / BUCKET_LEN) as u64;
-        let first = usize::try_from(hash % buckets).unwrap_or(0) * BUCKET_LEN;
-        let bucket = &self.places[first..first + BUCKET_LEN];
-        let held = |place: &AtomicU64| place.load(Ordering::Relaxed);
-        if bucket.iter().any(|place| held(place) == hash) {
+        let hash = self.hash(announcement);
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if generations.old.contains(&hash) || !generations.young.insert(hash) {
             return false;
         }
-        let free = bucket.iter().position(|place| held(place) == 0);
-        // In a full bucket the hash itself says who has to go.
-        let place = free.unwrap_or((hash >> 60) as usize % BUCKET_LEN);
-        // Two threads with the same announcement: the second one sees it here.
-        bucket[place].swap(hash, Ordering::Relaxed) != hash
+        if generations.young.len() >= SPRAYER_RECENT_LEN {
+            let Generations { young, old } = &mut *generations;
+            std::mem::swap(young, old);
+            // Keeps its memory.
+            young.clear();
+        }
+        true
     }
 
     /// A hash keyed at random, so that nobody can make announcements that pass for others: each
@@ -82,5 +85,25 @@ mod tests {
         }
         assert!(recent.insert(&[0; 1024]));
         assert!(!recent.insert(&[0; 1024]));
+    }
+
+    #[test]
+    fn nothing_is_forgotten_early_and_memory_is_bounded() {
+        let recent = Recent::new();
+        let numbered = |n: usize| {
+            let mut bytes = [0x5a; 1024];
+            bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            bytes
+        };
+        let count = SPRAYER_RECENT_LEN * 5 / 2;
+        for n in 0..count {
+            assert!(recent.insert(&numbered(n)), "{n}");
+        }
+        for n in count - SPRAYER_RECENT_LEN..count {
+            assert!(!recent.insert(&numbered(n)), "{n} of {count} was forgotten");
+        }
+        assert!(recent.insert(&numbered(0)));
+        let held = recent.generations.lock().unwrap();
+        assert!(held.young.len() + held.old.len() <= 2 * SPRAYER_RECENT_LEN);
     }
 }

@@ -1,1 +1,311 @@
+//! The server on real sockets: clients that are right, slow, rude, or gone.
 
+use super::*;
+use crate::engine::{self, Epoll, Executors, Placement};
+use std::io::{Read, Write};
+use std::net::{Shutdown as End, SocketAddr, TcpStream};
+
+mod bounds;
+mod wire;
+
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const BIG_BYTES: usize = 8 << 20;
+
+/// What the tests ask: a path for each way of treating a body.
+struct Echo;
+
+impl Service<Epoll> for Echo {
+    async fn call(&self, request: &mut Request<'_, Epoll>) -> Response {
+        let path = request.head.path().to_owned();
+        match path.as_str() {
+            "/echo" => echo(request).await,
+            "/pieces" => pieces(request).await,
+            "/early" => Response::text(403, "not read"),
+            "/close" => Response::text(403, "not read").and_close(),
+            "/slow" => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Response::text(200, "at last")
+            }
+            "/big" => Response::new(200).with_body(vec![7; BIG_BYTES]),
+            "/peer" => Response::text(200, request.peer.ip().to_string()),
+            "/panic" => panic!("on purpose"),
+            _ => Response::text(404, "no such thing"),
+        }
+    }
+}
+
+/// The body in one go, as long as it is.
+async fn echo(request: &mut Request<'_, Epoll>) -> Response {
+    let mut body = Vec::new();
+    loop {
+        let filled = body.len();
+        body.resize(filled + 700, 0);
+        match request.body.read(&mut body[filled..]).await {
+            Ok(len) => body.truncate(filled + len),
+            Err(e) => return e.response(),
+        }
+        if body.len() < filled + 700 {
+            assert_eq!(request.body.received_bytes(), body.len() as u64);
+            return Response::new(200).with_body(body);
+        }
+    }
+}
+
+/// The body in pieces of three bytes, with a look at the end between them.
+async fn pieces(request: &mut Request<'_, Epoll>) -> Response {
+    let mut body = Vec::new();
+    loop {
+        match request.body.is_at_end().await {
+            Ok(true) => return Response::new(200).with_body(body),
+            Ok(false) => {}
+            Err(e) => return e.response(),
+        }
+        let mut piece = [0; 3];
+        match request.body.read_some(&mut piece).await {
+            Ok(len) => body.extend_from_slice(&piece[..len]),
+            Err(e) => return e.response(),
+        }
+    }
+}
+
+/// A server on two executors.
+struct Server {
+    addr: SocketAddr,
+    shared: Arc<Http1Shared>,
+    shutdown: Shutdown,
+    executors: Option<Executors>,
+}
+
+impl Server {
+    fn start(limits: Http1Limits) -> Self {
+        let (shared, shutdown) = (Http1Shared::new(limits), Shutdown::new());
+        let sockets = Arc::new(engine::bind(LOCAL, 2).unwrap());
+        let addr = sockets[0].local_addr().unwrap();
+        let placement = Placement { name: "test".to_owned(), executors: 2, cpus: None };
+        let (given, stop) = (shared.clone(), shutdown.clone());
+        let executors = Epoll::start(&placement, move |engine| {
+            let socket = sockets[engine.index()].try_clone().unwrap();
+            let (shared, shutdown) = (given.clone(), stop.clone());
+            async move { serve(engine, socket, Rc::new(Echo), shared, shutdown).await.unwrap() }
+        });
+        Self { addr, shared, shutdown, executors: Some(executors.unwrap()) }
+    }
+
+    fn connect(&self) -> Client {
+        Client::over(TcpStream::connect(self.addr).unwrap())
+    }
+
+    fn snapshot(&self) -> Http1Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Waits until the counters are as they should be.
+    fn until(&self, what: impl Fn(&Http1Snapshot) -> bool) {
+        let start = Instant::now();
+        while !what(&self.snapshot()) {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", self.snapshot());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends the server; an executor that panicked fails the test.
+    fn stop(mut self) -> Http1Snapshot {
+        self.shutdown.trigger();
+        let executors = self.executors.take().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(executors.join()), Ok(()));
+        self.snapshot()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+    }
+}
+
+/// A client that sends bytes and reads replies.
+struct Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// A reply as it came.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Client {
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { stream, received: Vec::new() }
+    }
+
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    fn more(&mut self) -> usize {
+        let mut piece = [0; 64 << 10];
+        let len = self.stream.read(&mut piece).unwrap();
+        self.received.extend_from_slice(&piece[..len]);
+        len
+    }
+
+    fn answer(&mut self) -> Answer {
+        let end = loop {
+            match self.received.windows(4).position(|end| end == b"\r\n\r\n") {
+                Some(at) => break at + 4,
+                None => assert!(self.more() > 0, "ended with {:?}", self.received),
+            }
+        };
+        let head = String::from_utf8(self.received.drain(..end).collect()).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |text| text.parse::<usize>().unwrap());
+        while self.received.len() < length {
+            assert!(self.more() > 0, "ended within the body");
+        }
+        let body = self.received.drain(..length).collect();
+        Answer { status: head[9..12].parse().unwrap(), head, body }
+    }
+
+    /// Sends a whole request and reads its answer.
+    fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
+        self.send(request);
+        self.answer()
+    }
+
+    /// Whether the server has ended the connection in order, with nothing more to say.
+    fn is_at_end(&mut self) -> bool {
+        self.received.is_empty() && matches!(self.stream.read(&mut [0; 1]), Ok(0))
+    }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")
+}
+
+fn post(path: &str, fields: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{fields}\r\n{body}")
+}
+
+fn post_chunked(path: &str, fields: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\ntransfer-encoding: chunked\r\n{fields}\r\n{body}")
+}
+
+#[test]
+fn two_hundred_connections_at_once() {
+    let server = Server::start(Http1Limits::default());
+    let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    for round in 0..5 {
+        for (n, client) in clients.iter_mut().enumerate() {
+            let body = format!("{round}:{n}:").repeat(n);
+            let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+            let chunked = if body.is_empty() { "0\r\n\r\n" } else { &chunked };
+            client.send(post("/echo", "", &body) + &post_chunked("/pieces", "", chunked));
+        }
+        for (n, client) in clients.iter_mut().enumerate() {
+            let body = format!("{round}:{n}:").repeat(n).into_bytes();
+            for _ in 0..2 {
+                let answer = client.answer();
+                assert_eq!((answer.status, answer.body), (200, body.clone()));
+            }
+        }
+    }
+    assert_eq!(server.snapshot().connections_open, 200);
+    drop(clients);
+    server.until(|counters| counters.connections_open == 0);
+    let counters = server.stop();
+    assert_eq!((counters.connections, counters.requests), (200, 2000));
+}
+
+#[test]
+fn a_stop_lets_requests_in_progress_end() {
+    let server = Server::start(Http1Limits::default());
+    let (mut idle, mut busy) = (server.connect(), server.connect());
+    assert_eq!(idle.ask(get("/peer")).body, b"127.0.0.1");
+    busy.send(get("/slow"));
+    server.until(|counters| counters.requests == 2);
+    let addr = server.addr;
+    let started = Instant::now();
+    let waiting = std::thread::spawn(move || (busy.answer(), busy.is_at_end()));
+    let counters = server.stop();
+    assert!(started.elapsed() < Duration::from_millis(GRACE_MS_MAX + 500));
+    let (answer, is_at_end) = waiting.join().unwrap();
+    assert_eq!((answer.status, answer.body), (200, b"at last".to_vec()));
+    assert!(answer.head.contains("connection: close") && is_at_end && idle.is_at_end());
+    assert_eq!(counters.connections_open, 0);
+    assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn a_service_that_panics_costs_its_connection_only() {
+    let server = Server::start(Http1Limits::default());
+    let mut client = server.connect();
+    let mut other = server.connect();
+    client.send(get("/panic"));
+    assert!(client.is_at_end());
+    assert_eq!(other.ask(get("/peer")).status, 200);
+    server.until(|counters| counters.connections_open == 1);
+    drop(other);
+    server.stop();
+}
+
+/// Numbers that look random and are the same in every run.
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        usize::try_from(self.0 >> 33).unwrap() % end.max(1)
+    }
+}
+
+#[test]
+fn whatever_is_sent_the_server_goes_on() {
+    let limits =
+        Http1Limits { head_ms_max: 50, body_ms_max: 50, idle_ms_max: 50, ..Default::default() };
+    let server = Server::start(limits);
+    let good = [
+        get("/peer"),
+        post("/echo", "expect: 100-continue\r\n", "hello"),
+        post_chunked("/pieces", "", "3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nx: y\r\n\r\n"),
+        get("/big"),
+    ]
+    .concat()
+    .into_bytes();
+    let mut noise = Noise(1);
+    for _ in 0..400 {
+        let mut bytes = good.clone();
+        for _ in 0..=noise.below(6) {
+            let at = noise.below(bytes.len());
+            match noise.below(4) {
+                0 => bytes[at] = noise.below(256) as u8,
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, b"\r\n 0:;,\x00\xff"[noise.below(9)]),
+                _ => bytes.truncate(at),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let mut client = server.connect();
+        // The server may have ended the connection before it took everything.
+        let _ = client.stream.write_all(&bytes);
+        match noise.below(3) {
+            0 => drop(client.stream.shutdown(End::Write)),
+            1 => drop(client.stream.read(&mut [0; 100])),
+            _ => {}
+        }
+    }
+    assert_eq!(server.connect().ask(get("/peer")).status, 200);
+    server.until(|counters| counters.connections_open == 0);
+    let counters = server.stop();
+    assert!(counters.heads_malformed > 20 && counters.requests > 100, "{counters:?}");
+}
