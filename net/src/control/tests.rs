@@ -10,7 +10,7 @@ fn router() -> Router {
     Router::new()
         .route("/who", get(who))
         .route("/echo", post(|body: Bytes| async move { body }))
-        .route("/slow", get(|| std::future::pending::<()>()))
+        .route("/slow", get(std::future::pending::<()>))
         .merge(observation_routes(|| "# EOF\n".to_owned(), || serde_json::json!({"a": 1})))
 }
 
