@@ -26,7 +26,7 @@ async fn a_node_that_is_away_for_twenty_seconds() {
     let (blocks, announcements) = (test.pool.blocks(), accepted(&test.pool));
     test.until_blocks(blocks + 2).await;
     test.until("announcements", |pool| accepted(pool) > announcements).await;
-    test.finish().await;
+    test.finish_after_fault().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,8 +65,8 @@ fn miners_have_no_silent_address_and_pool() {
 #[test]
 fn command_line_beats_environment_beats_file() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("m.json"), r#"{"threads":3,"uploaders":5,"payment_addr":"x"}"#)
-        .unwrap();
+    let json = format!(r#"{{"threads":3,"uploaders":5,"payment_addr":"{ADDRESS}"}}"#);
+    fs::write(dir.path().join("m.json"), json).unwrap();
     let mut command = packetcrypt(dir.path());
     command.args(["ann", "-c", "m.json", "-t", "9", "--print-config", "http://p"]);
     command.env("PACKETCRYPT_ANN_UPLOADERS", "7").env("PACKETCRYPT_ANN_THREADS", "8");
@@ -78,8 +78,8 @@ fn command_line_beats_environment_beats_file() {
         "pools = [\"http://p\"]  # command line",
         "threads = 9  # -t",
         "uploaders = 7  # environment variable PACKETCRYPT_ANN_UPLOADERS",
-        "payment_address = \"x\"  # m.json",
         "nice = 0  # default",
+        &format!("payment_address = \"{ADDRESS}\"  # m.json"),
     ] {
         assert!(output.lines().any(|have| have == line), "{line}: {output}");
     }
