@@ -3,7 +3,7 @@
 //! UDP.
 //!
 //! It is the first impression of the project, its end-to-end test, and the tool with which an
-//! operator tries a configuration. [`run`] does what `packetcrypt devnet` does: it starts
+//! operator tries a configuration. [`run()`] does what `packetcrypt devnet` does: it starts
 //! everything, shows what happens, and ends with a [`Summary`] that checks itself. Tests use
 //! [`Pool`], which can also restart a role, reorganise the chain or send the node away.
 
