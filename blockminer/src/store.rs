@@ -1,6 +1,6 @@
 //! The store: every announcement that this miner holds.
 //!
-//! One mapped [arena](Arena) of slots, sized once. What was announced lies in *classes*
+//! One mapped arena of slots, sized once. What was announced lies in *classes*
 //! ([`crate::class`]); a table of keys knows duplicates on arrival, whichever feed they come from.
 //! An announcement can be mined with as soon as it is in.
 //!
