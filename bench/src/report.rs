@@ -29,7 +29,7 @@ impl Machine {
         Machine {
             cpu: cpu.to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            detected: Backend::detect().name(),
+            detected: Backend::best().name(),
         }
     }
 }

@@ -1,11 +1,18 @@
 //! Which instruction set the batch kernels use: the only CPU detection of the workspace.
 //!
 //! A [`Backend`] is passed to every call that works on many hashes, states or items at once, and is
-//! looked at once a batch. All levels give the same bytes. Kernels exist for [`Backend::Soft`];
-//! [`Backend::best`] never returns a level without kernels, whatever the CPU offers.
+//! looked at once a batch. All levels give the same bytes. A level that this CPU lacks can be named
+//! and passed without harm: calls then work as with [`Backend::Soft`].
+#![allow(unsafe_code)] // The proofs of what was detected.
 
 use core::fmt;
 use core::str::FromStr;
+
+use crate::simd::Level;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use crate::simd::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
 
 /// An instruction set level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,28 +22,34 @@ pub enum Backend {
     Soft,
     /// x86-64 with AVX2.
     Avx2,
-    /// x86-64 with AVX-512 F and VL.
+    /// x86-64 with AVX-512 as CPUs since Ice Lake and Zen 4 have it: F, VL, BW, DQ, IFMA, VBMI,
+    /// VBMI2, BITALG and VPOPCNTDQ.
     Avx512,
     /// AArch64 with NEON.
     Neon,
 }
 
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 cpufeatures::new!(cpu_avx2, "avx2");
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-cpufeatures::new!(cpu_avx512, "avx512f", "avx512vl");
+#[cfg(target_arch = "x86_64")]
+cpufeatures::new!(
+    cpu_avx512,
+    "avx512f",
+    "avx512vl",
+    "avx512bw",
+    "avx512dq",
+    "avx512ifma",
+    "avx512vbmi",
+    "avx512vbmi2",
+    "avx512bitalg",
+    "avx512vpopcntdq"
+);
 
 impl Backend {
     /// Every level, the widest first.
     pub const ALL: [Backend; 4] = [Backend::Avx512, Backend::Avx2, Backend::Neon, Backend::Soft];
 
-    /// The widest level that this CPU offers, with kernels or without.
-    #[must_use]
-    pub fn detect() -> Backend {
-        Backend::ALL.into_iter().find(|backend| backend.is_on_cpu()).unwrap_or(Backend::Soft)
-    }
-
-    /// The level to use: the widest one that this CPU offers and that has kernels.
+    /// The level to use: the widest one that this CPU offers.
     #[must_use]
     pub fn best() -> Backend {
         Backend::available().next().unwrap_or(Backend::Soft)
@@ -47,10 +60,10 @@ impl Backend {
         Backend::ALL.into_iter().filter(|backend| backend.is_available())
     }
 
-    /// Whether this level has kernels and the CPU offers it.
+    /// Whether this CPU offers the level.
     #[must_use]
     pub fn is_available(self) -> bool {
-        matches!(self, Backend::Soft) && self.is_on_cpu()
+        matches!(self, Backend::Soft) || self.level().is_some()
     }
 
     /// The name that [`FromStr`] reads.
@@ -64,16 +77,21 @@ impl Backend {
         }
     }
 
-    fn is_on_cpu(self) -> bool {
+    /// The proof that this CPU offers the level; `None` for [`Backend::Soft`], and where it does not.
+    pub(crate) fn level(self) -> Option<Level> {
         match self {
-            Backend::Soft => true,
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Backend::Avx2 => cpu_avx2::get(),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Backend::Avx512 => cpu_avx512::get(),
-            Backend::Neon => cfg!(target_arch = "aarch64"),
-            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
-            Backend::Avx2 | Backend::Avx512 => false,
+            // SAFETY: detected in the same line.
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2 => cpu_avx2::get().then(|| Level::Avx2(unsafe { Avx2::new_unchecked() })),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512 => {
+                // SAFETY: detected in the same line.
+                cpu_avx512::get().then(|| Level::Avx512(unsafe { Avx512::new_unchecked() }))
+            }
+            // SAFETY: the program is compiled for CPUs that have it.
+            #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+            Backend::Neon => Some(Level::Neon(unsafe { Neon::new_unchecked() })),
+            _ => None,
         }
     }
 }
@@ -117,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn the_best_level_has_kernels() {
+    fn the_best_level_is_available() {
         assert!(Backend::best().is_available());
+        assert_eq!(Backend::available().next(), Some(Backend::best()));
         assert_eq!(Backend::available().last(), Some(Backend::Soft));
-        assert!(Backend::detect().is_on_cpu());
     }
 }

@@ -69,6 +69,8 @@ pub mod params;
 pub mod primitives;
 pub mod randhash;
 
+mod simd;
+
 pub use backend::Backend;
 pub use bytes::{CompactTarget, Hash32, Hash64};
 pub use error::{AnnError, ExecError, ProgramError};

@@ -376,7 +376,7 @@ impl Prover {
         Self {
             scratch: Box::new(BatchScratch::new()),
             interpreter: Box::new(Interpreter::new()),
-            backend: Backend::detect(),
+            backend: Backend::best(),
             results: Vec::with_capacity(GROUP_MAX),
         }
     }

@@ -1,6 +1,10 @@
 //! BLAKE2b without key, salt and personalisation (spec 01, 2): single messages, and many messages
 //! of one length a call.
 
+mod lanes;
+
+use core::borrow::Borrow;
+
 use blake2::{Blake2b256, Blake2b512, Digest};
 
 use crate::backend::Backend;
@@ -24,40 +28,28 @@ pub fn compress64_pair(left: &[u8], right: &[u8]) -> Hash64 {
     Hash64(Blake2b512::new().chain_update(left).chain_update(right).finalize().into())
 }
 
-/// [`compress32`] of each message.
+/// [`compress32`] of each message. The messages may be arrays side by side or references to arrays
+/// anywhere.
 ///
 /// # Panics
 /// When the number of messages and of hashes differ.
-pub fn compress32_many<const N: usize>(
-    messages: &[[u8; N]],
+pub fn compress32_many<const N: usize, M: Borrow<[u8; N]>>(
+    messages: &[M],
     hashes: &mut [Hash32],
     backend: Backend,
 ) {
-    assert_eq!(messages.len(), hashes.len(), "a hash for each message");
-    match backend {
-        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
-            for (message, hash) in messages.iter().zip(hashes) {
-                *hash = compress32(message);
-            }
-        }
-    }
+    lanes::hash_many(messages, hashes, backend);
 }
 
-/// [`compress64`] of each message.
+/// [`compress64`] of each message. The messages may be arrays side by side or references to arrays
+/// anywhere.
 ///
 /// # Panics
 /// When the number of messages and of hashes differ.
-pub fn compress64_many<const N: usize>(
-    messages: &[[u8; N]],
+pub fn compress64_many<const N: usize, M: Borrow<[u8; N]>>(
+    messages: &[M],
     hashes: &mut [Hash64],
     backend: Backend,
 ) {
-    assert_eq!(messages.len(), hashes.len(), "a hash for each message");
-    match backend {
-        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
-            for (message, hash) in messages.iter().zip(hashes) {
-                *hash = compress64(message);
-            }
-        }
-    }
+    lanes::hash_many(messages, hashes, backend);
 }
