@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::anns_index::FILES_LEN_MAX;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,9 @@ pub struct Config {
     pub body_memory_mib: usize,
     /// Threads that receive and send. Default 0: one a core.
     pub io_threads: usize,
+    /// What they run on: `auto`, `glommio` (io_uring) or `epoll`. Default `auto`: glommio where it
+    /// works.
+    pub engine: EngineKind,
     /// Open connections. Default 20000.
     pub connections_max: usize,
     /// Open connections from one address. Default 1024.
@@ -106,6 +110,7 @@ impl Default for Config {
             post_anns_max: 4096,
             body_memory_mib: 128,
             io_threads: 0,
+            engine: EngineKind::Auto,
             connections_max: 20_000,
             connections_per_source_max: 1024,
             invalid_ratio_max: 0.5,

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use packetcrypt_net::control::{self, ControlLimits};
-use packetcrypt_net::engine::{self, Engine, Epoll, Executors, Placement};
+use packetcrypt_net::engine::{self, Body, Engine, EngineKind, Executors, Placement};
 use packetcrypt_net::http1::{Http1Limits, Http1Shared, serve};
 use packetcrypt_net::metrics::Metrics;
 use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
@@ -84,6 +84,7 @@ pub struct Running {
     local_addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
     sprayer_addr: Option<SocketAddr>,
+    engine: &'static str,
     view: Arc<View>,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -114,6 +115,11 @@ impl Running {
     /// Where the sprayer listens.
     pub fn sprayer_addr(&self) -> Option<SocketAddr> {
         self.sprayer_addr
+    }
+
+    /// The engine that receives and sends.
+    pub fn engine(&self) -> &'static str {
+        self.engine
     }
 
     /// All figures now.
@@ -210,20 +216,21 @@ pub async fn start_with_clock(
     let parts = Parts {
         committer: spawn_committer(committer, receiver)?,
         workers: Workers::start(&workers, config.workers())?,
-        executors: start_executors(sockets, &view, &shutdown)?,
+        executors: start_executors(config.engine, sockets, &view, &shutdown)?,
         follower: tokio::spawn(follow(pool, commits)),
         metrics_server,
         view: Arc::clone(&view),
     };
+    let engine = parts.executors.engine();
     // The workers' own handles are the last: the committer ends when they have ended.
     drop(workers);
     tracing::info!(
-        %local_addr, engine = Epoll::NAME, workers = config.workers(),
-        executors = config.io_threads(), "announcement handler started"
+        %local_addr, workers = config.workers(), executors = config.io_threads(),
+        "announcement handler started"
     );
     tokio::spawn(tell(Arc::clone(&view), shutdown.clone()));
     let task = tokio::spawn(parts.supervise(shutdown, log_shutdown));
-    Ok(Running { local_addr, metrics_addr, sprayer_addr, view, task })
+    Ok(Running { local_addr, metrics_addr, sprayer_addr, engine, view, task })
 }
 
 fn front(
@@ -335,30 +342,39 @@ fn spawn_committer(
     thread::Builder::new().name("ann-commit".to_owned()).spawn(move || committer.run(receiver))
 }
 
+/// What runs on each executor.
+#[derive(Clone)]
+struct ServeMiners {
+    sockets: Arc<Vec<std::net::TcpListener>>,
+    view: Arc<View>,
+    shutdown: Shutdown,
+}
+
+impl Body for ServeMiners {
+    async fn run<E: Engine>(self, engine: E) {
+        let service =
+            Rc::new(FrontService { front: Arc::clone(&self.view.front), engine: engine.clone() });
+        let http = Arc::clone(&self.view.http);
+        let served = match self.sockets[engine.index()].try_clone() {
+            Ok(socket) => serve(engine, socket, service, http, self.shutdown).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "an executor can not listen");
+        }
+    }
+}
+
 fn start_executors(
+    wanted: EngineKind,
     sockets: Vec<std::net::TcpListener>,
     view: &Arc<View>,
     shutdown: &Shutdown,
 ) -> Result<Executors, StartError> {
     let placement = Placement { name: "ann-io".to_owned(), executors: sockets.len(), cpus: None };
-    let (front, http) = (Arc::clone(&view.front), Arc::clone(&view.http));
-    let shutdown = shutdown.clone();
-    let sockets = Arc::new(sockets);
-    let body = move |engine: Epoll| {
-        let (front, http) = (Arc::clone(&front), Arc::clone(&http));
-        let (shutdown, sockets) = (shutdown.clone(), Arc::clone(&sockets));
-        async move {
-            let service = Rc::new(FrontService { front, engine: engine.clone() });
-            let served = match sockets[engine.index()].try_clone() {
-                Ok(socket) => serve(engine, socket, service, http, shutdown).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "an executor can not listen");
-            }
-        }
-    };
-    Ok(Epoll::start(&placement, body)?)
+    let (sockets, view) = (Arc::new(sockets), Arc::clone(view));
+    let body = ServeMiners { sockets, view, shutdown: shutdown.clone() };
+    Ok(engine::start(wanted, &placement, body)?)
 }
 
 async fn serve_metrics(

@@ -2,6 +2,9 @@
 
 #[path = "support/pool.rs"]
 mod pool;
+#[cfg(target_os = "linux")]
+#[path = "support/seccomp.rs"]
+mod seccomp;
 
 use std::time::{Duration, Instant};
 
@@ -326,75 +329,13 @@ async fn wait_until(mut is_so: impl FnMut() -> bool) {
     panic!("it did not become so within 15 s");
 }
 
-/// Names the child process of `killed_under_load`: master and directory, and where it tells its
-/// address.
-const CHILD_VARIABLE: &str = "PACKETCRYPT_TEST_HANDLER_CHILD";
-
-/// Not a test by itself: the process that `killed_under_load` kills.
-#[tokio::test(flavor = "multi_thread")]
-async fn child_of_killed_under_load() {
-    let Ok(told) = std::env::var(CHILD_VARIABLE) else { return };
-    let (master, dir) = told.split_once('|').unwrap();
-    let config = pool::config_in(std::path::Path::new(dir));
-    let config = Config { master_url: master.to_owned(), ..config };
-    let handler = Handler::start(config, anns().height).await;
-    let file = std::path::Path::new(dir).join("address");
-    std::fs::write(file.with_extension("new"), handler.addr.to_string()).unwrap();
-    std::fs::rename(file.with_extension("new"), file).unwrap();
-    std::future::pending::<()>().await;
-}
-
-/// Killed at random moments while posts come: what was acknowledged is in the files and in the pay
-/// log exactly once, and nothing is paid twice after everything is posted again.
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_under_load() {
-    let anns = anns();
-    let master = Master::start(anns.chain.clone()).await;
-    let dir = tempfile::tempdir().unwrap();
-    let address = dir.path().join("address");
-    let mut acknowledged = 0;
-    for round in 0..6u64 {
-        let _ = std::fs::remove_file(&address);
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_of_killed_under_load"])
-            .env(CHILD_VARIABLE, format!("{}|{}", master.url, dir.path().display()))
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_until(|| address.exists()).await;
-        let addr = std::fs::read_to_string(&address).unwrap().parse().unwrap();
-        let posts = anns.bytes.chunks(1024).skip(round as usize * 8);
-        let load = tokio::spawn(load(addr, anns.height + 1, posts.map(<[u8]>::to_vec).collect()));
-        tokio::time::sleep(Duration::from_micros(round * 1700)).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-        acknowledged += load.await.unwrap();
-    }
-    let handler = Handler::start(config(&master, dir.path()), anns.height).await;
-    let reply = handler.post(1, anns.height + 1, &anns.bytes).await;
-    let (accepted, dup) = counts(&reply);
-    assert_eq!(accepted + dup, 48);
-    assert!(dup >= acknowledged, "{acknowledged} were acknowledged, {dup} are known");
-    let paid: u64 = logged(dir.path()).iter().map(|line| line["accepted"].as_u64().unwrap()).sum();
-    assert_eq!(paid, 48, "each announcement is paid once");
-    let (_, body) = handler.get("/anns/anns_0.bin", "").await;
-    let stored: std::collections::BTreeSet<&[u8]> = body.chunks(1024).collect();
-    let sent: std::collections::BTreeSet<&[u8]> = anns.bytes.chunks(1024).collect();
-    assert!(stored == sent && body.len() == anns.bytes.len(), "each is stored once");
-    handler.stop().await;
-}
-
-/// Posts one by one until the handler is gone; how many announcements were acknowledged as new.
-async fn load(addr: std::net::SocketAddr, worknum: i64, posts: Vec<Vec<u8>>) -> u64 {
-    let mut accepted = 0;
-    for body in posts {
-        let head = post_head(1, worknum, PAY_TO);
-        let head = format!("{head}content-length: {}\r\n\r\n", body.len());
-        let Ok(mut stream) = TcpStream::connect(addr).await else { break };
-        let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
-        let mut reply = String::new();
-        let _ = stream.read_to_string(&mut reply).await;
-        accepted += u64::from(reply.contains("\"accepted\":1,"));
-    }
-    accepted
+/// All other tests of this file once more, in a process that may not use io_uring.
+#[cfg(target_os = "linux")]
+#[test]
+fn io_uring_forbidden() {
+    let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+    tests.args(["--skip", "io_uring_forbidden"]).env(pool::ENGINE_VARIABLE, "epoll (tokio)");
+    let outcome = seccomp::without_io_uring(&mut tests).output().unwrap();
+    let told = String::from_utf8_lossy(&outcome.stdout);
+    assert!(outcome.status.success() && told.contains("test result: ok. 8 passed"), "{outcome:?}");
 }

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,9 +20,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hw::CpuSet;
 
+mod choice;
 mod epoll;
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+mod glommio;
 
+pub use choice::{Body, EngineKind, UnknownEngineError, start, why_not_glommio};
 pub use epoll::{Epoll, EpollListener, EpollStream};
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+pub use glommio::{Glommio, GlommioListener, GlommioStream};
 
 /// Connections that the kernel holds for an executor that has not accepted them yet.
 pub const BACKLOG_LEN: i32 = 1_024;
@@ -37,13 +43,27 @@ pub trait Stream: std::fmt::Debug + 'static {
     /// Reads what is there into `buffer`, waiting for at least one byte; 0 is the peer's end.
     fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
 
-    /// As [`read`](Self::read) into two places, the first one first: the rest of a chunk into its
-    /// final place and what follows it into the connection's buffer.
+    /// As [`read`](Self::read) into several places, the first one first. The system may fill fewer
+    /// than the bytes that are there.
+    fn read_scattered(
+        &mut self,
+        parts: &mut [IoSliceMut<'_>],
+    ) -> impl Future<Output = io::Result<usize>>;
+
+    /// As [`read`](Self::read) into two places: the rest of a chunk into its final place and what
+    /// follows it into the connection's buffer.
     fn read_two(
         &mut self,
         first: &mut [u8],
         second: &mut [u8],
-    ) -> impl Future<Output = io::Result<usize>>;
+    ) -> impl Future<Output = io::Result<usize>> {
+        async move {
+            if second.is_empty() {
+                return self.read(first).await;
+            }
+            self.read_scattered(&mut [IoSliceMut::new(first), IoSliceMut::new(second)]).await
+        }
+    }
 
     /// Writes all of `bytes`.
     fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>>;
@@ -74,8 +94,7 @@ pub trait Engine: Clone + std::fmt::Debug + 'static {
     /// What a program says it runs on.
     const NAME: &'static str;
 
-    /// Starts the executors and runs `body` on each; an executor ends with its body. What was
-    /// started is said in the log once.
+    /// Starts the executors and runs `body` on each; an executor ends with its body.
     ///
     /// # Errors
     /// An executor can not be made; those already made are ended.
@@ -92,6 +111,12 @@ pub trait Engine: Clone + std::fmt::Debug + 'static {
     /// # Errors
     /// What the system says.
     fn listen(&self, socket: TcpListener) -> io::Result<Self::Listener>;
+
+    /// Opens a connection. How long that may take is for [`timeout`](Self::timeout) to say.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
 
     /// Runs a task on this executor. It is dropped when the executor ends.
     fn spawn_local(&self, task: impl Future<Output = ()> + 'static);
@@ -135,6 +160,31 @@ pub enum EngineError {
         /// What the system says.
         cause: io::Error,
     },
+    /// The engine that was asked for does not work here.
+    #[error("engine {engine} was asked for: {why}")]
+    Unavailable {
+        /// The engine.
+        engine: EngineKind,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Placement {
+    /// The CPU of an executor, in turn.
+    fn cpu(&self, index: usize) -> Option<usize> {
+        let cpus = self.cpus.as_ref()?.cpus();
+        cpus.get(index % cpus.len().max(1)).copied()
+    }
+
+    /// Whether the number of executors is in range.
+    fn check(&self) -> Result<(), EngineError> {
+        if (1..=EXECUTORS_MAX).contains(&self.executors) {
+            Ok(())
+        } else {
+            Err(EngineError::Count(self.executors))
+        }
+    }
 }
 
 /// The running executors. Shown as what a program says at its start:
@@ -151,6 +201,11 @@ impl Executors {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.threads.len()
+    }
+
+    /// The name of their engine.
+    pub fn engine(&self) -> &'static str {
+        self.engine
     }
 
     /// Whether there is none; never so.

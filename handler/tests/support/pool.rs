@@ -25,6 +25,9 @@ pub(crate) const PUBLIC_URL: &str = "http://handler.invalid/submit";
 /// A valid address.
 pub(crate) const PAY_TO: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
 
+/// Names the engine that the tests of a child process must run on.
+pub(crate) const ENGINE_VARIABLE: &str = "PACKETCRYPT_TEST_ENGINE";
+
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// What the master serves.
@@ -149,6 +152,9 @@ impl Handler {
     pub(crate) async fn start(config: Config, tip: i64) -> Self {
         let shutdown = Shutdown::new();
         let running = start(config, shutdown.clone()).await.unwrap();
+        if let Ok(engine) = std::env::var(ENGINE_VARIABLE) {
+            assert_eq!(running.engine(), engine);
+        }
         let addr = running.local_addr();
         let handler = Self { running, addr, shutdown };
         let knows_tip = |handler: &Self| {

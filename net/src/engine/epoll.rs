@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use super::{EXECUTORS_MAX, Engine, EngineError, Executors, Listener, Placement, Stream};
+use super::{Engine, EngineError, Executors, Listener, Placement, Stream};
 use crate::hw;
 
 /// A handle to one executor of this engine.
@@ -43,9 +43,7 @@ impl Engine for Epoll {
         B: Fn(Self) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
-        if !(1..=EXECUTORS_MAX).contains(&placement.executors) {
-            return Err(EngineError::Count(placement.executors));
-        }
+        placement.check()?;
         let failed = |index, cause| EngineError::Executor { index, cause };
         // All runtimes first: an error then leaves no executor running.
         let runtimes = (0..placement.executors).map(|index| {
@@ -68,9 +66,7 @@ impl Engine for Epoll {
             });
             threads.push(spawned.map_err(|cause| failed(index, cause))?);
         }
-        let executors = Executors { engine: Self::NAME, threads, ended };
-        tracing::info!("{}: {executors}", placement.name);
-        Ok(executors)
+        Ok(Executors { engine: Self::NAME, threads, ended })
     }
 
     fn index(&self) -> usize {
@@ -80,6 +76,13 @@ impl Engine for Epoll {
     fn listen(&self, socket: std::net::TcpListener) -> io::Result<EpollListener> {
         socket.set_nonblocking(true)?;
         Ok(EpollListener { inner: TcpListener::from_std(socket)? })
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<EpollStream> {
+        let inner = TcpStream::connect(addr).await?;
+        // As for accepted ones.
+        let _ = inner.set_nodelay(true);
+        Ok(EpollStream { inner, peer: addr })
     }
 
     fn spawn_local(&self, task: impl Future<Output = ()> + 'static) {
@@ -126,13 +129,9 @@ impl Stream for EpollStream {
         }
     }
 
-    async fn read_two(&mut self, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
-        if second.is_empty() {
-            return self.read(first).await;
-        }
+    async fn read_scattered(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         loop {
-            let mut parts = [IoSliceMut::new(first), IoSliceMut::new(second)];
-            match self.inner.try_read_vectored(&mut parts) {
+            match self.inner.try_read_vectored(parts) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.inner.readable().await?,
                 outcome => return outcome,
             }
@@ -157,14 +156,6 @@ impl Stream for EpollStream {
 
     async fn shutdown_write(&mut self) -> io::Result<()> {
         self.inner.shutdown().await
-    }
-}
-
-impl Placement {
-    /// The CPU of an executor, in turn.
-    fn cpu(&self, index: usize) -> Option<usize> {
-        let cpus = self.cpus.as_ref()?.cpus();
-        cpus.get(index % cpus.len().max(1)).copied()
     }
 }
 

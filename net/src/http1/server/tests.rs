@@ -1,9 +1,31 @@
 //! The server on real sockets: clients that are right, slow, rude, or gone.
 
 use super::*;
-use crate::engine::{self, Epoll, Executors, Placement};
+use crate::engine::{self, Body, EngineKind, Executors, Placement};
 use std::io::{Read, Write};
 use std::net::{Shutdown as End, SocketAddr, TcpStream};
+
+/// Makes a test of each function for each engine that works here.
+macro_rules! on_each_engine {
+    ($($name:ident,)*) => {
+        mod epoll {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::engine::EngineKind::Epoll);
+            })*
+        }
+
+        mod glommio {
+            $(#[test]
+            fn $name() {
+                match crate::engine::why_not_glommio() {
+                    None => super::$name(crate::engine::EngineKind::Glommio),
+                    Some(why) => eprintln!("not tried: {why}"),
+                }
+            })*
+        }
+    };
+}
 
 mod bounds;
 mod wire;
@@ -12,10 +34,10 @@ const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 const BIG_BYTES: usize = 8 << 20;
 
 /// What the tests ask: a path for each way of treating a body.
-struct Echo;
+struct Echo<E>(E);
 
-impl Service<Epoll> for Echo {
-    async fn call(&self, request: &mut Request<'_, Epoll>) -> Response {
+impl<E: Engine> Service<E> for Echo<E> {
+    async fn call(&self, request: &mut Request<'_, E>) -> Response {
         let path = request.head.path().to_owned();
         match path.as_str() {
             "/echo" => echo(request).await,
@@ -23,7 +45,7 @@ impl Service<Epoll> for Echo {
             "/early" => Response::text(403, "not read"),
             "/close" => Response::text(403, "not read").and_close(),
             "/slow" => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                self.0.sleep(Duration::from_millis(300)).await;
                 Response::text(200, "at last")
             }
             "/big" => Response::new(200).with_body(vec![7; BIG_BYTES]),
@@ -35,7 +57,7 @@ impl Service<Epoll> for Echo {
 }
 
 /// The body in one go, as long as it is.
-async fn echo(request: &mut Request<'_, Epoll>) -> Response {
+async fn echo<E: Engine>(request: &mut Request<'_, E>) -> Response {
     let mut body = Vec::new();
     loop {
         let filled = body.len();
@@ -52,7 +74,7 @@ async fn echo(request: &mut Request<'_, Epoll>) -> Response {
 }
 
 /// The body in pieces of three bytes, with a look at the end between them.
-async fn pieces(request: &mut Request<'_, Epoll>) -> Response {
+async fn pieces<E: Engine>(request: &mut Request<'_, E>) -> Response {
     let mut body = Vec::new();
     loop {
         match request.body.is_at_end().await {
@@ -76,18 +98,30 @@ struct Server {
     executors: Option<Executors>,
 }
 
+/// What runs on each executor of a server.
+#[derive(Clone)]
+struct Serve {
+    sockets: Arc<Vec<TcpListener>>,
+    shared: Arc<Http1Shared>,
+    shutdown: Shutdown,
+}
+
+impl Body for Serve {
+    async fn run<E: Engine>(self, engine: E) {
+        let socket = self.sockets[engine.index()].try_clone().unwrap();
+        let service = Rc::new(Echo(engine.clone()));
+        serve(engine, socket, service, self.shared, self.shutdown).await.unwrap();
+    }
+}
+
 impl Server {
-    fn start(limits: Http1Limits) -> Self {
+    fn start(engine: EngineKind, limits: Http1Limits) -> Self {
         let (shared, shutdown) = (Http1Shared::new(limits), Shutdown::new());
         let sockets = Arc::new(engine::bind(LOCAL, 2).unwrap());
         let addr = sockets[0].local_addr().unwrap();
         let placement = Placement { name: "test".to_owned(), executors: 2, cpus: None };
-        let (given, stop) = (shared.clone(), shutdown.clone());
-        let executors = Epoll::start(&placement, move |engine| {
-            let socket = sockets[engine.index()].try_clone().unwrap();
-            let (shared, shutdown) = (given.clone(), stop.clone());
-            async move { serve(engine, socket, Rc::new(Echo), shared, shutdown).await.unwrap() }
-        });
+        let body = Serve { sockets, shared: shared.clone(), shutdown: shutdown.clone() };
+        let executors = engine::start(engine, &placement, body);
         Self { addr, shared, shutdown, executors: Some(executors.unwrap()) }
     }
 
@@ -199,9 +233,15 @@ fn post_chunked(path: &str, fields: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\ntransfer-encoding: chunked\r\n{fields}\r\n{body}")
 }
 
-#[test]
-fn two_hundred_connections_at_once() {
-    let server = Server::start(Http1Limits::default());
+on_each_engine! {
+    two_hundred_connections_at_once,
+    a_stop_lets_requests_in_progress_end,
+    a_service_that_panics_costs_its_connection_only,
+    whatever_is_sent_the_server_goes_on,
+}
+
+fn two_hundred_connections_at_once(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
     for round in 0..5 {
         for (n, client) in clients.iter_mut().enumerate() {
@@ -225,9 +265,8 @@ fn two_hundred_connections_at_once() {
     assert_eq!((counters.connections, counters.requests), (200, 2000));
 }
 
-#[test]
-fn a_stop_lets_requests_in_progress_end() {
-    let server = Server::start(Http1Limits::default());
+fn a_stop_lets_requests_in_progress_end(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let (mut idle, mut busy) = (server.connect(), server.connect());
     assert_eq!(idle.ask(get("/peer")).body, b"127.0.0.1");
     busy.send(get("/slow"));
@@ -244,9 +283,8 @@ fn a_stop_lets_requests_in_progress_end() {
     assert!(TcpStream::connect(addr).is_err());
 }
 
-#[test]
-fn a_service_that_panics_costs_its_connection_only() {
-    let server = Server::start(Http1Limits::default());
+fn a_service_that_panics_costs_its_connection_only(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let mut client = server.connect();
     let mut other = server.connect();
     client.send(get("/panic"));
@@ -267,11 +305,10 @@ impl Noise {
     }
 }
 
-#[test]
-fn whatever_is_sent_the_server_goes_on() {
+fn whatever_is_sent_the_server_goes_on(engine: EngineKind) {
     let limits =
         Http1Limits { head_ms_max: 50, body_ms_max: 50, idle_ms_max: 50, ..Default::default() };
-    let server = Server::start(limits);
+    let server = Server::start(engine, limits);
     let good = [
         get("/peer"),
         post("/echo", "expect: 100-continue\r\n", "hello"),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use packetcrypt_handler::Config;
+use packetcrypt_net::engine::EngineKind;
 
 use super::PoolSettings;
 use crate::failure::Failure;
@@ -17,6 +18,10 @@ use crate::role;
 pub(crate) struct Ah {
     /// Name of the handler: its table of the file is [ann_handler.NAME]
     name: String,
+    /// What receives and sends: glommio (io_uring), epoll, or auto: glommio where it works [setting
+    /// `engine`, default: auto]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineKind>,
     #[command(flatten)]
     settings: PoolSettings,
 }
@@ -24,7 +29,9 @@ pub(crate) struct Ah {
 impl Ah {
     pub(super) fn run(self) -> Result<(), Failure> {
         let file = PoolFile::find(self.settings.config.as_deref())?;
-        let layers = file.layers(Role::AnnHandler, Some(&self.name), &self.settings.set)?;
+        let mut set = self.settings.set;
+        set.extend(self.engine.map(|engine| format!("engine={engine}")));
+        let layers = file.layers(Role::AnnHandler, Some(&self.name), &set)?;
         let print = self.settings.print_config;
         let title = format!("ann_handler.{}", self.name);
         let config = role::settings(&title, &layers, print, Config::validate)?;
@@ -35,6 +42,7 @@ impl Ah {
             let running =
                 packetcrypt_handler::start(config, shutdown).await.map_err(Failure::failed)?;
             tracing::info!(
+                engine = running.engine(),
                 listen = %running.local_addr(),
                 sprayer = ?running.sprayer_addr(),
                 "announcement handler"

@@ -2,14 +2,24 @@
 
 use super::*;
 
-#[test]
-fn requests_that_are_refused_and_their_statuses() {
-    let server = Server::start(Http1Limits {
-        head_bytes_max: 1,
-        fields_max: 5,
-        body_bytes_max: 1000,
-        ..Default::default()
-    });
+on_each_engine! {
+    requests_that_are_refused_and_their_statuses,
+    a_refusal_arrives_while_megabytes_are_under_way,
+    slow_clients_are_given_up,
+    a_reset_in_the_middle_is_counted_and_survived,
+    too_many_connections_are_told_and_places_come_back,
+}
+
+fn requests_that_are_refused_and_their_statuses(engine: EngineKind) {
+    let server = Server::start(
+        engine,
+        Http1Limits {
+            head_bytes_max: 1,
+            fields_max: 5,
+            body_bytes_max: 1000,
+            ..Default::default()
+        },
+    );
     assert_eq!(server.shared.limits.head_bytes_max, limits::HTTP1_HEAD_BYTES_MIN);
     let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(limits::HTTP1_HEAD_BYTES_MIN));
     let fields = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(6));
@@ -51,9 +61,8 @@ fn requests_that_are_refused_and_their_statuses() {
     assert_eq!((counters.bodies_too_long, counters.bodies_malformed), (6, 2));
 }
 
-#[test]
-fn a_refusal_arrives_while_megabytes_are_under_way() {
-    let server = Server::start(Http1Limits { body_bytes_max: 1000, ..Default::default() });
+fn a_refusal_arrives_while_megabytes_are_under_way(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits { body_bytes_max: 1000, ..Default::default() });
     let body = "x".repeat(3 << 20);
     let chunked = format!("300000\r\n{body}\r\n0\r\n\r\n");
     for _ in 0..10 {
@@ -69,16 +78,18 @@ fn a_refusal_arrives_while_megabytes_are_under_way() {
     server.stop();
 }
 
-#[test]
-fn slow_clients_are_given_up() {
-    let server = Server::start(Http1Limits {
-        head_ms_max: 200,
-        body_ms_max: 200,
-        idle_ms_max: 200,
-        write_ms_max: 200,
-        write_bytes_per_ms_min: u64::MAX,
-        ..Default::default()
-    });
+fn slow_clients_are_given_up(engine: EngineKind) {
+    let server = Server::start(
+        engine,
+        Http1Limits {
+            head_ms_max: 200,
+            body_ms_max: 200,
+            idle_ms_max: 200,
+            write_ms_max: 200,
+            write_bytes_per_ms_min: u64::MAX,
+            ..Default::default()
+        },
+    );
     // A byte now and then does not help: the time is that of the whole.
     let drip = |first: &str| {
         let mut client = server.connect();
@@ -119,9 +130,8 @@ fn slow_clients_are_given_up() {
     server.stop();
 }
 
-#[test]
-fn a_reset_in_the_middle_is_counted_and_survived() {
-    let server = Server::start(Http1Limits::default());
+fn a_reset_in_the_middle_is_counted_and_survived(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let wires = [
         "POST /echo HTTP/1.1\r\ncontent-length: 1000\r\n\r\nhalf",
         "POST /pieces HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhal",
@@ -147,8 +157,7 @@ fn a_reset_in_the_middle_is_counted_and_survived() {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn too_many_connections_are_told_and_places_come_back() {
+fn too_many_connections_are_told_and_places_come_back(engine: EngineKind) {
     use socket2::{Domain, Socket, Type};
 
     let from = |host: u8, server: &Server| {
@@ -157,11 +166,10 @@ fn too_many_connections_are_told_and_places_come_back() {
         socket.connect(&server.addr.into()).unwrap();
         Client::over(socket.into())
     };
-    let server = Server::start(Http1Limits {
-        connections_max: 3,
-        connections_per_source_max: 2,
-        ..Default::default()
-    });
+    let server = Server::start(
+        engine,
+        Http1Limits { connections_max: 3, connections_per_source_max: 2, ..Default::default() },
+    );
     let mut open = vec![from(1, &server), from(1, &server)];
     server.until(|counters| counters.connections_open == 2);
     for n in 1..=20 {

@@ -2,9 +2,16 @@
 
 use super::*;
 
-#[test]
-fn cut_anywhere_pipelined_requests_are_answered_in_order() {
-    let server = Server::start(Http1Limits::default());
+on_each_engine! {
+    cut_anywhere_pipelined_requests_are_answered_in_order,
+    leave_is_given_when_the_body_is_wanted_and_not_before,
+    an_early_answer_comes_before_the_body_and_the_connection_is_kept,
+    versions_methods_and_ends,
+    half_closed_clients_get_their_answers,
+}
+
+fn cut_anywhere_pipelined_requests_are_answered_in_order(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let chunks = "3\r\nabc\r\n00A;x=\"y\"\r\n0123456789\r\n0\r\nA: b\r\n\r\n";
     let wire = [
         post("/echo", "", "hello\r\n\r\n"),
@@ -52,9 +59,8 @@ fn cut_anywhere_pipelined_requests_are_answered_in_order() {
     );
 }
 
-#[test]
-fn leave_is_given_when_the_body_is_wanted_and_not_before() {
-    let server = Server::start(Http1Limits { body_bytes_max: 100, ..Default::default() });
+fn leave_is_given_when_the_body_is_wanted_and_not_before(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits { body_bytes_max: 100, ..Default::default() });
     let expects = |path: &str, length: usize| {
         format!("POST {path} HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n")
     };
@@ -85,9 +91,8 @@ fn leave_is_given_when_the_body_is_wanted_and_not_before() {
     server.stop();
 }
 
-#[test]
-fn an_early_answer_comes_before_the_body_and_the_connection_is_kept() {
-    let server = Server::start(Http1Limits::default());
+fn an_early_answer_comes_before_the_body_and_the_connection_is_kept(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let mut client = server.connect();
     let body = "x".repeat(1 << 20);
     let wire = post("/early", "", &body);
@@ -109,9 +114,8 @@ fn an_early_answer_comes_before_the_body_and_the_connection_is_kept() {
     server.stop();
 }
 
-#[test]
-fn versions_methods_and_ends() {
-    let server = Server::start(Http1Limits::default());
+fn versions_methods_and_ends(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let mut client = server.connect();
     let head = client.ask("HEAD /peer HTTP/1.1\r\n\r\n".to_owned() + &get("/peer")).head;
     // The length is that of the body which a GET has; the body itself is not there.
@@ -140,9 +144,8 @@ fn versions_methods_and_ends() {
     server.stop();
 }
 
-#[test]
-fn half_closed_clients_get_their_answers() {
-    let server = Server::start(Http1Limits::default());
+fn half_closed_clients_get_their_answers(engine: EngineKind) {
+    let server = Server::start(engine, Http1Limits::default());
     let mut client = server.connect();
     client.send(get("/slow") + &post("/echo", "", "hello"));
     client.stream.shutdown(End::Write).unwrap();

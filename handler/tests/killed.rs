@@ -1,0 +1,170 @@
+//! A handler that is killed fifty times at random moments while posts come.
+
+#[path = "support/pool.rs"]
+mod pool;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use packetcrypt_handler::Config;
+use pool::{Chain, Handler, Master, PAY_TO, config_in, counts, logged, post_head};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How often the handler is killed.
+const ROUNDS: u64 = 50;
+/// Announcements in a post.
+const POST_ANNS: usize = 24;
+/// Clients that post at the same time.
+const CLIENTS: usize = 4;
+const HEIGHT: i64 = 122_621;
+/// Names master and directory to the child process.
+const CHILD_VARIABLE: &str = "PACKETCRYPT_TEST_HANDLER_CHILD";
+
+/// Proofs are not looked at here, so that load is cheap to make.
+fn config(master: &str, dir: &Path) -> Config {
+    Config {
+        master_url: master.to_owned(),
+        skip_check_chance: 1.0,
+        files_to_keep: 64,
+        pay_log_switch_ms: 500,
+        ..config_in(dir)
+    }
+}
+
+/// An announcement that passes all checks but that of its proof.
+fn announcement(number: u64) -> [u8; 1024] {
+    let mut ann = [0; 1024];
+    ann[0] = 1;
+    ann[8..12].copy_from_slice(&0x2000_0fff_u32.to_le_bytes());
+    ann[12..16].copy_from_slice(&(HEIGHT as u32).to_le_bytes());
+    for (at, word) in ann[88..].chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&(number * 1_000_003 + at as u64).to_le_bytes());
+    }
+    ann
+}
+
+fn post(number: u64) -> Vec<u8> {
+    let first = number * POST_ANNS as u64;
+    (first..first + POST_ANNS as u64).flat_map(announcement).collect()
+}
+
+/// Not a test by itself: the process that is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    let Ok(told) = std::env::var(CHILD_VARIABLE) else { return };
+    let (master, dir) = told.split_once('|').unwrap();
+    let handler = Handler::start(config(master, Path::new(dir)), HEIGHT).await;
+    let file = Path::new(dir).join("address");
+    std::fs::write(file.with_extension("new"), handler.addr.to_string()).unwrap();
+    std::fs::rename(file.with_extension("new"), file).unwrap();
+    std::future::pending::<()>().await;
+}
+
+async fn spawn(master: &Master, dir: &Path) -> (Child, SocketAddr) {
+    let address = dir.join("address");
+    let _ = std::fs::remove_file(&address);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child"])
+        .env(CHILD_VARIABLE, format!("{}|{}", master.url, dir.display()))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..1500 {
+        if let Ok(text) = std::fs::read_to_string(&address) {
+            return (child, text.parse().unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("the handler did not start within 7 s");
+}
+
+/// Posts on one connection until the handler is gone: the first number that it did not post, and
+/// accepted announcements by event id.
+async fn load(addr: SocketAddr, first: u64) -> (u64, Vec<(String, u64)>) {
+    let (mut number, mut acknowledged) = (first, Vec::new());
+    let Ok(mut stream) = TcpStream::connect(addr).await else { return (number, acknowledged) };
+    let mut reply = vec![0; 4096];
+    loop {
+        let body = post(number);
+        number += CLIENTS as u64;
+        let head = post_head(1, HEIGHT + 1, PAY_TO).replace("connection: close\r\n", "");
+        let head = format!("{head}content-length: {}\r\n\r\n", body.len());
+        if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
+            return (number, acknowledged);
+        }
+        let len = stream.read(&mut reply).await.unwrap_or(0);
+        let text = String::from_utf8_lossy(&reply[..len]);
+        let Some((_, json)) = text.split_once("\r\n\r\n") else { return (number, acknowledged) };
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(json) else {
+            return (number, acknowledged);
+        };
+        let id = json["result"]["eventId"].as_str().unwrap_or_else(|| panic!("{json}"));
+        acknowledged.push((id.to_owned(), json["result"]["accepted"].as_u64().unwrap()));
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+fn noise(round: u64) -> u64 {
+    (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
+}
+
+/// What was acknowledged is in the files and in the pay log exactly once, and nothing is paid
+/// twice after everything is posted again.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load() {
+    let master = Master::start(Chain::to(&"ab".repeat(32), HEIGHT)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut next = [0u64, 1, 2, 3];
+    let mut acknowledged = HashMap::new();
+    for round in 0..ROUNDS {
+        let (mut child, addr) = spawn(&master, dir.path()).await;
+        let clients: Vec<_> = next.iter().map(|&first| tokio::spawn(load(addr, first))).collect();
+        tokio::time::sleep(Duration::from_micros(noise(round) % 30_000)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for (client, next) in clients.into_iter().zip(&mut next) {
+            let (number, events) = client.await.unwrap();
+            *next = number;
+            acknowledged.extend(events);
+        }
+    }
+    assert!(acknowledged.len() > 50, "{} posts are too few to prove anything", acknowledged.len());
+    let handler = Handler::start(config(&master.url, dir.path()), HEIGHT).await;
+    let mut posted = 0;
+    for (client, &next) in next.iter().enumerate() {
+        for number in (client as u64..next).step_by(CLIENTS) {
+            let (accepted, dup) = counts(&handler.post(1, HEIGHT + 1, &post(number)).await);
+            assert_eq!(accepted + dup, POST_ANNS as u64);
+            posted += POST_ANNS as u64;
+        }
+    }
+    let mut paid = 0;
+    for line in logged(dir.path()) {
+        let (id, accepted) =
+            (line["eventId"].as_str().unwrap(), line["accepted"].as_u64().unwrap());
+        if let Some(told) = acknowledged.remove(id) {
+            assert_eq!(told, accepted, "{id}");
+        }
+        paid += accepted;
+    }
+    assert_eq!(acknowledged, HashMap::new(), "acknowledged, but not in the pay log");
+    assert_eq!(paid, posted, "each announcement is paid once");
+    let mut stored: Vec<[u8; 1024]> = Vec::new();
+    for number in 0..handler.running.stats().files {
+        let (head, body) = handler.get(&format!("/anns/anns_{number}.bin"), "").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        // A void run is zeros: its announcements were never acknowledged.
+        stored.extend(body.as_chunks().0.iter().filter(|ann| ann[0] != 0));
+    }
+    stored.sort_unstable();
+    let len = stored.len();
+    stored.dedup();
+    assert_eq!((len as u64, stored.len()), (posted, len), "each is stored once");
+    handler.stop().await;
+}

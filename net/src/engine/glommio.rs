@@ -1,0 +1,362 @@
+//! The engine on io_uring: a glommio executor a core.
+//!
+//! Bytes that are there are received and sent by plain calls into and from the caller's memory;
+//! the ring is used to wait. So a future may be dropped at any time: the kernel never holds the
+//! caller's memory.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use futures_io::{AsyncRead as _, AsyncWrite as _};
+use futures_util::FutureExt as _;
+use glommio::net::{TcpListener, TcpStream};
+use glommio::timer::Timer;
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder};
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, EngineError, Executors, Listener, Placement, Stream};
+use crate::hw;
+
+/// Memory that an executor registers with its rings: none of ours goes through it, and this is the
+/// least that glommio takes.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+/// Entries of each of an executor's rings; more operations than that wait in a queue of glommio.
+const RING_ENTRIES: usize = 512;
+/// What glommio demands of the limit for locked memory, whatever it needs.
+const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+
+/// A handle to one executor of this engine.
+#[derive(Clone, Debug)]
+pub struct Glommio {
+    index: usize,
+    tasks: Rc<Tasks>,
+}
+
+/// The local tasks of an executor, which end with it.
+#[derive(Debug, Default)]
+struct Tasks {
+    end: CancellationToken,
+    open: Cell<usize>,
+}
+
+/// A listening socket of this engine.
+#[derive(Debug)]
+pub struct GlommioListener {
+    inner: TcpListener,
+}
+
+/// A connection of this engine.
+#[derive(Debug)]
+pub struct GlommioStream {
+    inner: TcpStream,
+    peer: SocketAddr,
+}
+
+impl Engine for Glommio {
+    type Stream = GlommioStream;
+    type Listener = GlommioListener;
+
+    const NAME: &'static str = "glommio (io_uring)";
+
+    fn start<B, F>(placement: &Placement, body: B) -> Result<Executors, EngineError>
+    where
+        B: Fn(Self) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        placement.check()?;
+        let (alive, ended) = tokio::sync::mpsc::channel(1);
+        let mut threads = Vec::with_capacity(placement.executors);
+        let mut begins = Vec::with_capacity(placement.executors);
+        for index in 0..placement.executors {
+            let (body, alive, cpu) = (body.clone(), alive.clone(), placement.cpu(index));
+            // An executor is made on its own thread. None begins before all are made: an error
+            // drops `begins`, which ends those that wait.
+            let (begin, may_begin) = mpsc::channel::<()>();
+            let (made, is_made) = mpsc::channel();
+            let thread = thread::Builder::new().name(format!("{}-{index}", placement.name));
+            let spawned = thread.spawn(move || {
+                let _alive = alive;
+                if let Some(Err(e)) = cpu.map(hw::pin_thread) {
+                    tracing::warn!("{e}");
+                }
+                let executor = make();
+                let is_ready = executor.is_ok();
+                let told = made.send(executor.as_ref().err().map(io::Error::to_string));
+                if let Ok(executor) = executor
+                    && is_ready
+                    && told.is_ok()
+                    && may_begin.recv().is_ok()
+                {
+                    run(&executor, index, body);
+                }
+            });
+            let failed = |cause| EngineError::Executor { index, cause };
+            threads.push(spawned.map_err(failed)?);
+            match is_made.recv() {
+                Ok(None) => begins.push(begin),
+                Ok(Some(why)) => return Err(failed(io::Error::other(why))),
+                Err(_) => return Err(failed(io::Error::other("its thread ended"))),
+            }
+        }
+        for begin in begins {
+            // It waits for this: its thread does nothing else.
+            let _ = begin.send(());
+        }
+        Ok(Executors { engine: Self::NAME, threads, ended })
+    }
+
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn listen(&self, socket: std::net::TcpListener) -> io::Result<GlommioListener> {
+        // The ring answers at once instead of waiting when a socket does not block.
+        socket.set_nonblocking(false)?;
+        // SAFETY: the descriptor is a listening socket that nobody else owns any more.
+        Ok(GlommioListener { inner: unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) } })
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<GlommioStream> {
+        let inner = TcpStream::connect(addr).await.map_err(io_error)?;
+        // As for accepted ones.
+        let _ = inner.set_nodelay(true);
+        Ok(GlommioStream { inner, peer: addr })
+    }
+
+    fn spawn_local(&self, task: impl Future<Output = ()> + 'static) {
+        let tasks = Rc::clone(&self.tasks);
+        tasks.open.set(tasks.open.get() + 1);
+        let task = async move {
+            {
+                // A panic costs its task, not the executor; it was printed where it happened.
+                let task = AssertUnwindSafe(task).catch_unwind();
+                tokio::select! {
+                    biased;
+                    () = tasks.end.cancelled() => {}
+                    _ = task => {}
+                }
+            }
+            tasks.open.set(tasks.open.get() - 1);
+        };
+        glommio::spawn_local(task).detach();
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        Timer::new(duration).await;
+    }
+
+    async fn timeout<F: Future>(&self, duration: Duration, task: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            outcome = task => Some(outcome),
+            _ = Timer::new(duration) => None,
+        }
+    }
+
+    async fn yield_now(&self) {
+        glommio::executor().yield_task_queue_now().await;
+    }
+}
+
+/// Runs the body on its executor, then drops the tasks that are left.
+fn run<B, F>(executor: &LocalExecutor, index: usize, body: B)
+where
+    B: Fn(Glommio) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let tasks = Rc::<Tasks>::default();
+    let body = body(Glommio { index, tasks: Rc::clone(&tasks) });
+    executor.run(async move {
+        body.await;
+        tasks.end.cancel();
+        while tasks.open.get() > 0 {
+            glommio::executor().yield_task_queue_now().await;
+        }
+    });
+}
+
+fn make() -> io::Result<LocalExecutor> {
+    LocalExecutorBuilder::default()
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_ENTRIES)
+        .make()
+        .map_err(io_error)
+}
+
+fn io_error(error: GlommioError<()>) -> io::Error {
+    error.into()
+}
+
+/// Why this engine does not work here; None when it does. It is found out by trying.
+pub(super) fn why_not() -> Option<String> {
+    if let Some(limit) = memlock_limit()
+        && limit < MEMLOCK_BYTES_MIN
+    {
+        return Some(format!(
+            "the limit for locked memory is {limit} bytes and {MEMLOCK_BYTES_MIN} are needed \
+             (ulimit -l {}, LimitMEMLOCK=)",
+            MEMLOCK_BYTES_MIN >> 10
+        ));
+    }
+    // On a thread of its own: closing a ring interrupts system calls of the thread that made it, a
+    // thread has one executor, and a fault of glommio ends there.
+    let tried = thread::spawn(|| {
+        try_ring().map_err(|error| explain(&error))?;
+        let executor = make().map_err(|e| format!("an executor can not be made: {e}"))?;
+        executor.run(async {});
+        Ok(())
+    });
+    match tried.join() {
+        Ok(outcome) => outcome.err(),
+        Err(_) => Some("an executor panicked at its start".to_owned()),
+    }
+}
+
+/// What the kernel's refusal of a ring means, and what to do about it.
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => "this kernel has no io_uring (5.8 or newer is needed)".to_owned(),
+        Some(libc::EPERM | libc::EACCES) => format!(
+            "io_uring is forbidden: {error} (a seccomp filter, as containers have, or \
+             sysctl kernel.io_uring_disabled)"
+        ),
+        Some(libc::ENOMEM) => format!(
+            "io_uring: {error}: raise the limit for locked memory (ulimit -l; it is {} bytes)",
+            memlock_limit().map_or_else(|| "unknown".to_owned(), |limit| limit.to_string())
+        ),
+        _ => format!("io_uring: {error}"),
+    }
+}
+
+/// Asks the kernel for a small ring and gives it back.
+fn try_ring() -> io::Result<()> {
+    /// The length of `struct io_uring_params`.
+    const PARAMS_BYTES: usize = 120;
+    let mut params = [0u64; PARAMS_BYTES / 8];
+    // SAFETY: the kernel reads and writes PARAMS_BYTES at the address, which is aligned to 8; it
+    // returns a descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2, params.as_mut_ptr()) };
+    match i32::try_from(fd) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the descriptor was made above and nobody else has it.
+            drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) });
+            Ok(())
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The soft limit for locked memory, bytes; None when it can not be read.
+fn memlock_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit` at the address.
+    let status = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    (status == 0).then_some(limit.rlim_cur)
+}
+
+impl Listener for GlommioListener {
+    type Stream = GlommioStream;
+
+    async fn accept(&mut self) -> io::Result<GlommioStream> {
+        let accepted = self.inner.shared_accept().await.map_err(io_error)?;
+        let peer = accepted.peer_addr().map_err(io_error)?;
+        let inner = accepted.bind_to_executor();
+        // Without it small replies wait for the peer's delayed acknowledgement. A connection that
+        // is gone already will say so when it is read.
+        let _ = inner.set_nodelay(true);
+        Ok(GlommioStream { inner, peer })
+    }
+}
+
+impl Stream for GlommioStream {
+    fn peer_addr(&self) -> SocketAddr {
+        self.peer
+    }
+
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Most often the bytes are there already: a plain call is cheaper than the ring.
+        match receive_now(&self.inner, &mut [IoSliceMut::new(buffer)]) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+        receive(&mut self.inner, buffer).await
+    }
+
+    async fn read_scattered(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match receive_now(&self.inner, parts) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+        // What fits the first part; the rest comes with the next call.
+        match parts.iter_mut().find(|part| !part.is_empty()) {
+            Some(first) => receive(&mut self.inner, first).await,
+            None => Ok(0),
+        }
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match poll_fn(|cx| Pin::new(&mut self.inner).poll_write(cx, rest)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                len => rest = &rest[len..],
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_all_two(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let sent = match send_now(&self.inner, &[IoSlice::new(head), IoSlice::new(body)]) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+            outcome => outcome?,
+        };
+        let from_body = sent.saturating_sub(head.len());
+        self.write_all(&head[sent.min(head.len())..]).await?;
+        self.write_all(&body[from_body..]).await
+    }
+
+    async fn shutdown_write(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut self.inner).poll_close(cx)).await
+    }
+}
+
+/// Waits for bytes and receives them.
+async fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, buffer)).await
+}
+
+/// Receives what is there into the parts; `WouldBlock` when nothing is.
+fn receive_now(stream: &TcpStream, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let mut message = message(parts.as_mut_ptr().cast(), parts.len());
+    // SAFETY: `IoSliceMut` is an `iovec` that may be written; the parts outlive the call.
+    let len = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends as much of the parts as fits the socket's buffer.
+fn send_now(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let message = message(parts.as_ptr().cast_mut().cast(), parts.len());
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `IoSlice` is an `iovec`; sending only reads what it points to, which outlives the
+    // call.
+    let len = unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
+fn message(parts: *mut libc::iovec, len: usize) -> libc::msghdr {
+    // SAFETY: all of its fields may be zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts;
+    // The field is narrower with some libraries; the callers have a handful of parts.
+    message.msg_iovlen = len as _;
+    message
+}
