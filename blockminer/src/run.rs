@@ -27,7 +27,7 @@ use crate::search::Workers;
 use crate::spray;
 use crate::stats::{ArrivalCounters, ShareCounters, Stats};
 use crate::store::{self, Pages, Store};
-use crate::upload::{UploadQueue, Uploader};
+use crate::upload::{self, UploadQueue, Uploader};
 
 /// Blocks below the tip whose ids are asked for, so that proofs of their announcements can be
 /// checked. At usual targets older announcements are worth nothing.
@@ -74,6 +74,7 @@ pub struct Running {
     observer: Arc<Observer>,
     tasks: JoinSet<()>,
     uploads: Arc<UploadQueue>,
+    uploaders: JoinSet<()>,
     metrics: Option<ControlServer>,
     threads: Vec<JoinHandle<()>>,
     shutdown: Shutdown,
@@ -132,14 +133,14 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         samples: Mutex::new(VecDeque::new()),
     });
     let metrics = serve_metrics(&config, &observer, &shutdown).await?;
+    let uploaders = start_uploads(&config, &pool, &chain, &uploads, &shares)?;
     let mut tasks = JoinSet::new();
-    start_uploads(&config, &pool, &chain, &uploads, &shares, &shutdown, &mut tasks)?;
     start_feeds(&config, &pool, &chain, &peers, inlet, &shutdown, &mut tasks)?;
     let every = Duration::from_secs(config.stats_interval_s);
     tasks.spawn(observer.clone().run(every, shutdown.clone()));
     tasks.spawn(jobs.run(pool, shutdown.clone()));
     let threads = vec![intake_thread, prover_thread];
-    Ok(Running { observer, tasks, uploads, metrics, threads, shutdown })
+    Ok(Running { observer, tasks, uploads, uploaders, metrics, threads, shutdown })
 }
 
 impl Running {
@@ -161,7 +162,7 @@ impl Running {
         self.metrics.as_ref().map(ControlServer::local_addr)
     }
 
-    /// Returns when the miner has stopped, some time after the signal. Shares in flight then have
+    /// Returns when the miner has stopped, some time after the signal. Shares that were found have
     /// three seconds to arrive.
     ///
     /// # Errors
@@ -176,7 +177,11 @@ impl Running {
     /// As [`Running::join`].
     pub async fn finish(mut self) -> Result<Stats, RunError> {
         let mut failure = None;
-        while let Some(ended) = self.tasks.join_next().await {
+        while !self.tasks.is_empty() {
+            let ended = tokio::select! {
+                Some(ended) = self.tasks.join_next() => ended,
+                Some(ended) = self.uploaders.join_next() => ended,
+            };
             if let Err(error) = ended {
                 failure.get_or_insert(RunError::Part(error.to_string()));
                 self.shutdown.trigger();
@@ -191,6 +196,11 @@ impl Running {
                 failure.get_or_insert(RunError::Part("a thread".to_owned()));
             }
         }
+        // Every share found is in the queue now.
+        self.uploads.end();
+        let delivered = async { while self.uploaders.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(upload::STOP_GRACE, delivered).await;
+        self.uploaders.shutdown().await;
         self.uploads.close();
         if let Some(metrics) = self.metrics.take() {
             metrics.join().await;
@@ -246,9 +256,7 @@ fn start_uploads(
     chain: &Arc<Chain>,
     queue: &Arc<UploadQueue>,
     counters: &Arc<ShareCounters>,
-    shutdown: &Shutdown,
-    tasks: &mut JoinSet<()>,
-) -> Result<(), StartError> {
+) -> Result<JoinSet<()>, StartError> {
     let uploader = Arc::new(Uploader {
         http: HttpClient::new(ClientOptions::default())?,
         queue: queue.clone(),
@@ -258,10 +266,11 @@ fn start_uploads(
         payment_address: config.payment_address.clone(),
         timeout: Duration::from_secs(config.upload_timeout_s),
     });
+    let mut uploaders = JoinSet::new();
     for _ in 0..config.uploaders {
-        tasks.spawn(uploader.clone().run(shutdown.clone()));
+        uploaders.spawn(uploader.clone().run());
     }
-    Ok(())
+    Ok(uploaders)
 }
 
 /// Starts the feeds. The inlet goes with them, so that the intake ends when they do.

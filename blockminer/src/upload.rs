@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::client::{ClientError, HttpClient, Request, Response};
-use packetcrypt_net::{Shutdown, limits};
+use packetcrypt_net::limits;
 use packetcrypt_proto::config::MasterConfig;
 use packetcrypt_proto::headers;
 use packetcrypt_proto::reply::Reply;
@@ -27,8 +27,8 @@ use crate::stats::{ShareCounters, ShareOutcome, Ticket};
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Replies in a row that are not understood before a share is given up.
 const NONSENSE_MAX: u32 = 3;
-/// How long uploads in progress may take once the miner stops.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long the shares at hand may take once the miner stops.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(3);
 /// The warning by which our block handler tells that it knew the share (spec 05, 16.1).
 const DUPLICATE_WARNING: &str = "Duplicate share";
 
@@ -77,6 +77,9 @@ struct Waiting {
     /// Shares that are tried again after a pause.
     pausing: BTreeMap<u64, Outgoing>,
     next: u64,
+    /// Nothing new comes.
+    ended: bool,
+    /// Nothing is taken, and nothing is left.
     closed: bool,
 }
 
@@ -148,24 +151,33 @@ impl UploadQueue {
         }
     }
 
-    /// The newest share; waits for one.
-    async fn pop(&self) -> (u64, Outgoing) {
+    /// The newest share; waits for one. `None` when the last one was given after
+    /// [`UploadQueue::end`].
+    async fn pop(&self) -> Option<(u64, Outgoing)> {
         loop {
             let news = self.news.notified();
-            let newest = {
+            let (newest, is_end) = {
                 let mut state = self.locked();
                 let newest = state.shares.pop_last();
-                if !state.shares.is_empty() {
-                    // One notice may stand for several shares.
+                let is_end = state.ended && state.shares.is_empty() && state.pausing.is_empty();
+                if is_end || !state.shares.is_empty() {
+                    // One notice may stand for several shares, and the end is for every uploader.
                     self.news.notify_one();
                 }
-                newest
+                (newest, is_end)
             };
             match newest {
-                Some(newest) => return newest,
+                Some(newest) => return Some(newest),
+                None if is_end => return None,
                 None => news.await,
             }
         }
+    }
+
+    /// Nothing new comes: the uploaders end with the last share.
+    pub(crate) fn end(&self) {
+        self.locked().ended = true;
+        self.news.notify_one();
     }
 
     /// Shares that wait for an uploader.
@@ -178,7 +190,7 @@ impl UploadQueue {
     pub(crate) fn close(&self) {
         let shares = {
             let mut state = self.locked();
-            state.closed = true;
+            (state.ended, state.closed) = (true, true);
             [std::mem::take(&mut state.shares), std::mem::take(&mut state.pausing)]
         };
         for share in shares.into_iter().flat_map(BTreeMap::into_values) {
@@ -220,21 +232,10 @@ enum Answer {
 }
 
 impl Uploader {
-    /// Uploads shares until the signal; an upload in progress may end then.
-    pub(crate) async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        loop {
-            let (place, share) = tokio::select! {
-                () = shutdown.cancelled() => return,
-                newest = self.queue.pop() => newest,
-            };
-            let stop = async {
-                shutdown.cancelled().await;
-                tokio::time::sleep(STOP_GRACE).await;
-            };
-            tokio::select! {
-                () = stop => return,
-                () = self.clone().upload(place, share) => {}
-            }
+    /// Uploads shares until the queue has ended and is empty.
+    pub(crate) async fn run(self: Arc<Self>) {
+        while let Some((place, share)) = self.queue.pop().await {
+            self.clone().upload(place, share).await;
         }
     }
 
@@ -464,11 +465,8 @@ mod tests {
         assert!(matches!(answer(200, ""), Answer::Nonsense(_)));
     }
 
-    #[tokio::test]
-    async fn the_newest_goes_first_and_the_oldest_is_lost() {
-        let counters = Arc::new(ShareCounters::default());
-        let queue = UploadQueue::new(2);
-        let outgoing = |number| Outgoing {
+    fn outgoing(counters: &Arc<ShareCounters>, number: u32) -> Outgoing {
+        Outgoing {
             body: Bytes::new(),
             number,
             event_id: String::new(),
@@ -478,25 +476,53 @@ mod tests {
             attempts: 0,
             nonsense: 0,
             may_be_known: false,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_goes_first_and_the_oldest_is_lost() {
+        let counters = Arc::new(ShareCounters::default());
+        let queue = UploadQueue::new(2);
+        let outgoing = |number| outgoing(&counters, number);
         for number in 0..3 {
             queue.push(outgoing(number));
         }
         assert_eq!(counters.figures().lost, 1);
-        let (place, newest) = queue.pop().await;
+        let (place, newest) = queue.pop().await.unwrap();
         assert_eq!(newest.number, 2);
         queue.push(outgoing(3));
         // Back to its place, behind the newer one; the oldest of three makes room.
         queue.pause(place, newest);
         assert_eq!(queue.len(), 2);
         queue.put_back(place);
-        assert_eq!(queue.pop().await.1.number, 3);
-        assert_eq!(queue.pop().await.1.number, 2);
+        assert_eq!(queue.pop().await.unwrap().1.number, 3);
+        assert_eq!(queue.pop().await.unwrap().1.number, 2);
         queue.push(outgoing(4));
         queue.close();
         queue.push(outgoing(5));
         let figures = counters.figures();
         assert!(figures.is_conserved());
         assert_eq!((figures.found, figures.lost, figures.in_flight), (6, 6, 0));
+    }
+
+    #[tokio::test]
+    async fn the_last_shares_are_given_out_before_the_end() {
+        let counters = Arc::new(ShareCounters::default());
+        let queue = Arc::new(UploadQueue::new(9));
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { queue.pop().await.map(|(_, share)| share.number) })
+            })
+            .collect();
+        queue.push(outgoing(&counters, 1));
+        queue.end();
+        let mut given = Vec::new();
+        for uploader in waiting {
+            given.push(uploader.await.unwrap());
+        }
+        given.sort();
+        assert_eq!(given, [None, None, Some(1)]);
+        assert!(queue.pop().await.is_none());
     }
 }
