@@ -11,6 +11,7 @@ use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::paylog::PayLog;
 use packetcrypt_node::{Node, NodeError, SubmitVerdict};
+use tokio::sync::oneshot;
 
 use crate::pending::{PendingBlock, PendingStore};
 use crate::stats::Counters;
@@ -30,31 +31,59 @@ pub(crate) struct Blocks<N> {
 }
 
 impl<N: Node> Blocks<N> {
-    /// Submits a new block once. On an error the block is submitted again in the background; on a
-    /// verdict the caller logs it and then calls [`Blocks::settled`].
+    /// Submits a new block and waits for the verdict, but only so long. The caller logs a verdict
+    /// and then calls [`Blocks::settled`]; without one the submission goes on in the background.
     pub(crate) async fn submit(
         self: &Arc<Self>,
         hash: Hash32,
         pending: PendingBlock,
-    ) -> Result<SubmitVerdict, NodeError> {
+        wait: Duration,
+    ) -> Option<SubmitVerdict> {
         self.counters.blocks_submitted.inc();
         self.save(hash, &pending).await;
-        let verdict = self.ask(&pending).await;
+        let (tell, mut told) = oneshot::channel();
+        tokio::spawn(self.clone().first_submission(hash, pending, tell));
+        let verdict = match tokio::time::timeout(wait, &mut told).await {
+            Ok(verdict) => verdict.ok(),
+            // From here on the verdict is settled there, unless it came in this very moment.
+            Err(_) => {
+                told.close();
+                told.try_recv().ok()
+            }
+        };
         match &verdict {
-            Ok(SubmitVerdict::Accepted) => {
+            Some(SubmitVerdict::Accepted) => {
                 self.counters.blocks_taken.inc();
                 tracing::info!("block {} taken", hash.display());
             }
-            Ok(SubmitVerdict::Refused(text)) => {
+            Some(SubmitVerdict::Refused(text)) => {
                 self.counters.blocks_refused.inc();
                 tracing::error!("block {} refused: {text}", hash.display());
             }
-            Err(e) => {
-                tracing::warn!("block {} is submitted again: {e}", hash.display());
-                tokio::spawn(self.clone().insist(hash, pending));
-            }
+            None => {}
         }
         verdict
+    }
+
+    /// Submits a block for the first time; a verdict that nobody waits for any more is settled here.
+    async fn first_submission(
+        self: Arc<Self>,
+        hash: Hash32,
+        pending: PendingBlock,
+        tell: oneshot::Sender<SubmitVerdict>,
+    ) {
+        match self.ask(&pending).await {
+            Ok(verdict) => match tell.send(verdict) {
+                Ok(()) => {}
+                Err(SubmitVerdict::Accepted) => self.taken(hash, &pending).await,
+                Err(SubmitVerdict::Refused(text)) => self.refused(hash, &text).await,
+            },
+            Err(e) => {
+                tracing::warn!("block {} is submitted again: {e}", hash.display());
+                drop(tell);
+                self.insist(hash, pending).await;
+            }
+        }
     }
 
     /// Forgets a block whose verdict is in the pay log.

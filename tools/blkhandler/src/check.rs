@@ -15,6 +15,7 @@ use packetcrypt_proto::share::ShareUpload;
 use tokio::sync::Semaphore;
 
 use crate::assemble::Assembled;
+use crate::patient::PatientNode;
 use crate::refusal::Refusal;
 use crate::work::{Work, Works};
 
@@ -43,7 +44,7 @@ impl OwnCheck {
     /// node can not be asked.
     pub(crate) async fn check<N: Node>(
         &self,
-        node: &N,
+        node: &PatientNode<N>,
         works: &Works,
         work: &Arc<Work>,
         upload: &ShareUpload,
@@ -92,7 +93,7 @@ fn error_json(message: String) -> String {
 
 /// The parent blocks of the four announcements by height.
 async fn parents_of<N: Node>(
-    node: &N,
+    node: &PatientNode<N>,
     works: &Works,
     work: &Work,
     upload: &ShareUpload,

@@ -44,6 +44,9 @@ pub struct Config {
     /// Whether every share is checked here before the node is asked; when false the node alone
     /// decides. Default true.
     pub own_check: bool,
+    /// How long a share waits for the node, in milliseconds: for its check, and again for a block.
+    /// After that the own check decides, and a block is submitted in the background. Default 5000.
+    pub node_wait_ms: u64,
     /// Accepted shares of one work that are remembered, so that none is paid twice; above it shares
     /// are answered 501. Default 100000.
     pub shares_per_work_max: usize,
@@ -70,6 +73,7 @@ impl Default for Config {
             body_timeout_ms: 10_000,
             previous_work_grace_ms: 10_000,
             own_check: true,
+            node_wait_ms: 5000,
             shares_per_work_max: 100_000,
             poll_interval_ms: 5000,
             pay_log_switch_ms: 60_000,
@@ -102,6 +106,7 @@ impl Config {
         range("body_timeout_ms", self.body_timeout_ms, 100, 600_000, "must be 100 to 600000 ms")?;
         let grace = self.previous_work_grace_ms;
         range("previous_work_grace_ms", grace, 0, 600_000, "must be 0 to 600000 ms")?;
+        range("node_wait_ms", self.node_wait_ms, 100, 60_000, "must be 100 to 60000 ms")?;
         let shares = self.shares_per_work_max as u64;
         range("shares_per_work_max", shares, 1, 1 << 32, "must be 1 to 4294967296 shares")?;
         range("poll_interval_ms", self.poll_interval_ms, 50, 60_000, "must be 50 to 60000 ms")?;
@@ -153,6 +158,7 @@ mod tests {
         assert_eq!(error_key(|c| c.max_connections = 0), "max_connections");
         assert_eq!(error_key(|c| c.body_timeout_ms = 1), "body_timeout_ms");
         assert_eq!(error_key(|c| c.previous_work_grace_ms = 600_001), "previous_work_grace_ms");
+        assert_eq!(error_key(|c| c.node_wait_ms = 0), "node_wait_ms");
         assert_eq!(error_key(|c| c.shares_per_work_max = 0), "shares_per_work_max");
         assert_eq!(error_key(|c| c.poll_interval_ms = 1), "poll_interval_ms");
         assert_eq!(error_key(|c| c.pay_log_switch_ms = 99), "pay_log_switch_ms");

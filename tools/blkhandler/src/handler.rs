@@ -19,6 +19,7 @@ use crate::blocks::Blocks;
 use crate::check::{self, OwnCheck};
 use crate::config::Config;
 use crate::duplicates::Claim;
+use crate::patient::PatientNode;
 use crate::pending::PendingBlock;
 use crate::refusal::{self, Refusal};
 use crate::stats::{Counters, Outcome};
@@ -39,7 +40,7 @@ const WARN_PENDING: &str = "Block submission is pending, the node does not answe
 pub(crate) struct Handler<N> {
     pub(crate) config: Config,
     pub(crate) seed: Option<SigningSeed>,
-    pub(crate) node: Arc<N>,
+    pub(crate) node: PatientNode<N>,
     pub(crate) works: watch::Receiver<Works>,
     pub(crate) own_check: OwnCheck,
     pub(crate) blocks: Arc<Blocks<N>>,
@@ -95,13 +96,13 @@ impl<N: Node> Handler<N> {
             let as_block = event_of(&ShareFacts { block: Some(assembled.hash), ..facts });
             let block = assembled.block(template);
             let pending = PendingBlock { block, event: as_block.clone() };
-            match self.blocks.submit(assembled.hash, pending).await {
-                Ok(SubmitVerdict::Accepted) => event = as_block,
-                Ok(SubmitVerdict::Refused(text)) => {
+            match self.blocks.submit(assembled.hash, pending, self.node.wait()).await {
+                Some(SubmitVerdict::Accepted) => event = as_block,
+                Some(SubmitVerdict::Refused(text)) => {
                     work.release_block(&assembled.hash);
                     refused = Some(refusal::block_refused(text));
                 }
-                Err(_) => warning = Some(WARN_PENDING),
+                None => warning = Some(WARN_PENDING),
             }
             settled = Some(assembled.hash);
         }
@@ -153,10 +154,13 @@ impl<N: Node> Handler<N> {
     ) -> Result<Verdict, Refusal> {
         assemble::check_targets(upload)?;
         let own = if self.config.own_check {
-            Some(self.own_check.check(&*self.node, works, work, upload, assembled).await?)
+            Some(self.own_check.check(&self.node, works, work, upload, assembled).await?)
         } else {
             None
         };
+        if let Some(kind) = own.filter(|_| self.node.is_away()) {
+            return Ok(Verdict { is_block: kind == BlockKind::Block, by_node: false });
+        }
         let request = ShareToCheck {
             share_target: work.file.share_target,
             height: work.file.height,

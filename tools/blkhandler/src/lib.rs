@@ -32,7 +32,8 @@
 //!   the node gives no answer the share is logged, and the block is submitted again until there is
 //!   one; then a second event with the same id, `block` true and the hash is logged, which the
 //!   paymaker counts as a win and does not pay again (16.20).
-//! * While the node is away, shares that pass the own check are paid.
+//! * While the node is away or hangs, shares that pass the own check are paid; a share that can not
+//!   be checked is answered 503 and is worth sending again.
 
 mod assemble;
 mod blocks;
@@ -42,6 +43,7 @@ mod config;
 mod duplicates;
 mod follow;
 mod handler;
+mod patient;
 mod pending;
 mod refusal;
 mod serve;
@@ -72,6 +74,7 @@ use chain::{ChainLog, NOTICED_LEN_MAX};
 use check::OwnCheck;
 use follow::Follower;
 use handler::Handler;
+use patient::PatientNode;
 use pending::PendingStore;
 use serve::Service;
 use stats::Counters;
@@ -257,7 +260,7 @@ pub async fn start_with_clock(
     let handler = Arc::new(Handler {
         seed: config.signing_seed(),
         config: config.clone(),
-        node: node.clone(),
+        node: PatientNode::new(node.clone(), Duration::from_millis(config.node_wait_ms)),
         works: works_watch,
         own_check: OwnCheck::new(),
         blocks: blocks.clone(),

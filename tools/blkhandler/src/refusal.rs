@@ -54,8 +54,9 @@ impl Refusal {
         match self {
             Self::Known(known) => known.status(),
             Self::BodyLost => 408,
-            Self::NodeAway(_) | Self::NotLogged => 500,
+            Self::NotLogged => 500,
             Self::TooManyShares => 501,
+            Self::NodeAway(_) => 503,
             Self::PayToTooLong
             | Self::BadTarget { .. }
             | Self::BadLeastWork(_)

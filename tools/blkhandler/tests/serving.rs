@@ -299,11 +299,37 @@ async fn a_node_that_is_away_costs_no_accepted_share() {
     let pool = pool_with_work(|_| {}).await;
     pool.node.script().share = Err(pool::away("checkpcshare"));
     let (status, text) = error_of(&pool.share(&SHARE.body()).await);
-    assert_eq!(status, 500);
+    assert_eq!(status, 503);
     assert!(text.starts_with("Unable to check share ["), "{text}");
     pool.node.script().share = Ok(ShareVerdict::Ok);
     // It was not accepted, so it is not a duplicate.
     assert!(event_of(&pool.share(&SHARE.body()).await).1.is_empty());
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_takes_no_share_with_it() {
+    let pool = pool_with_work(|config| config.node_wait_ms = 200).await;
+    pool.node.script().check_time = Duration::from_secs(3600);
+    let asked = Instant::now();
+    let (status, text) = error_of(&pool.share(&SHARE.body()).await);
+    assert_eq!(status, 503);
+    assert!(text.starts_with("Unable to check share ["), "{text}");
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    pool.node.script().check_time = Duration::ZERO;
+    // It is a block, and the node hangs once more: the share is paid, the block goes on by itself.
+    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
+    pool.node.script().submit_time = Duration::from_secs(1);
+    let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
+    assert!(!event.block && warnings[0].contains("pending"), "{warnings:?}");
+    pool.until("taken", |stats| stats.blocks_taken == 1).await;
+    let submissions = pool.node.share_calls().into_iter();
+    assert_eq!(submissions.filter(|call| matches!(call, Call::SubmitBlock(_))).count(), 1);
+    let lines = pool.pay_log();
+    assert_eq!(lines.len(), 2);
+    let late: ShareEvent = serde_json::from_str(&lines[1]).unwrap();
+    assert!(late.block && late.without_block() == event);
+    assert_conserved(&pool);
     pool.stop().await.1.unwrap();
 }
 

@@ -19,6 +19,11 @@ use crate::{Node, ShareToCheck};
 
 /// The `id` of our requests; the node only echoes it.
 const REQUEST_ID: &str = "packetcrypt";
+/// Calls that a node answers from memory, and the longest time for one: a node that hangs must be
+/// noticed soon, and a master that follows it must be back soon after it.
+const QUICK_CALLS: [&str; 5] =
+    ["getbestblockhash", "getblockhash", "getblockheader", "getinfo", "getminingpayouts"];
+const QUICK_MS_MAX: u64 = 10_000;
 /// Most characters of a body that is no JSON that an error repeats.
 const BODY_CHARS_SHOWN: usize = 120;
 
@@ -37,7 +42,8 @@ pub struct RpcConfig {
     pub calls_max: usize,
     /// Longest time for a connection, in milliseconds. Default 5000.
     pub connect_ms_max: u64,
-    /// Longest time for a whole call, in milliseconds. Default 60000.
+    /// Longest time for a whole call, in milliseconds; at most 10000 for calls that a node answers
+    /// from memory. Default 60000.
     pub call_ms_max: u64,
     /// Most bytes of a reply. Default 16 MiB.
     pub reply_bytes_max: usize,
@@ -129,7 +135,6 @@ impl RpcNode {
         let urls = config.urls.iter().map(|text| parse_url(text)).collect::<Result<Vec<_>, _>>()?;
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_millis(config.connect_ms_max))
-            .timeout(Duration::from_millis(config.call_ms_max))
             // The node closes after each reply: a kept connection would only look like a failure.
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
@@ -258,12 +263,14 @@ impl RpcNode {
     }
 
     async fn post_to(&self, url: &Url, method: &str, request: String) -> Result<Value, NodeError> {
-        let failed = |error: reqwest::Error| self.transport_error(method, &error);
+        let ms_max = self.ms_max(method);
+        let failed = |error: reqwest::Error| self.transport_error(method, ms_max, &error);
         let mut response = self
             .http
             .post(url.clone())
             .basic_auth(&self.user, Some(&self.password))
             .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .timeout(Duration::from_millis(ms_max))
             .body(request)
             .send()
             .await
@@ -280,13 +287,19 @@ impl RpcNode {
         reply_of(method, status, &body)
     }
 
-    fn transport_error(&self, method: &str, error: &reqwest::Error) -> NodeError {
+    /// Longest time for a call.
+    fn ms_max(&self, method: &str) -> u64 {
+        let is_quick = QUICK_CALLS.contains(&method);
+        if is_quick { self.call_ms_max.min(QUICK_MS_MAX) } else { self.call_ms_max }
+    }
+
+    fn transport_error(&self, method: &str, ms: u64, error: &reqwest::Error) -> NodeError {
         let method = method.to_owned();
         if error.is_connect() {
             return NodeError::Unreachable { method, cause: innermost(error) };
         }
         if error.is_timeout() {
-            return NodeError::Timeout { method, ms: self.call_ms_max };
+            return NodeError::Timeout { method, ms };
         }
         // The connection stood and the request was sent: it ended before the reply did.
         NodeError::ClosedWithoutReply { method }

@@ -257,7 +257,7 @@ async fn every_recorded_call_is_made_alike_and_understood() {
         typed.extend(play(recording).await);
         file.report(1);
     }
-    if recordings.len() > 100 {
+    if std::env::var_os(packetcrypt_vectors::VECTORS_VARIABLE).is_none() {
         assert_eq!(typed.len(), 11, "methods of the trait that were played: {typed:?}");
     }
 }

@@ -11,7 +11,7 @@ use packetcrypt_core::block::{
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_core::error::AnnError;
 use packetcrypt_core::primitives::dsha256;
-use packetcrypt_vectors::{VectorFile, files};
+use packetcrypt_vectors::{VectorFile, files, own};
 use serde_json::Value;
 
 type Chain = BTreeMap<u32, Hash32>;
@@ -24,7 +24,9 @@ fn chain() -> Chain {
             (height.parse().unwrap(), hash)
         })
     };
-    files("pktd-rpc", "chain-hashes", "json").into_iter().flat_map(hashes).collect()
+    // A set without hashes is of the chain of the project's own copy.
+    let own = own("pktd-rpc", "chain-hashes.json");
+    [own].into_iter().chain(files("pktd-rpc", "chain-hashes", "json")).flat_map(hashes).collect()
 }
 
 fn parent_in(chain: &Chain, height: u32) -> ParentHash {

@@ -48,6 +48,8 @@ pub(crate) struct Script {
     pub(crate) hashes: HashMap<i32, Hash32>,
     /// Time that a check of a share takes.
     pub(crate) check_time: Duration,
+    /// Time that a submission takes.
+    pub(crate) submit_time: Duration,
     pub(crate) calls: Vec<Call>,
 }
 
@@ -58,6 +60,7 @@ impl Default for Script {
             submit: Ok(SubmitVerdict::Accepted),
             hashes: HashMap::new(),
             check_time: Duration::ZERO,
+            submit_time: Duration::ZERO,
             calls: Vec::new(),
         }
     }
@@ -128,9 +131,13 @@ impl Node for ScriptedNode {
     }
 
     async fn submit_block(&self, block: &[u8]) -> Result<SubmitVerdict, NodeError> {
-        let mut script = self.script();
-        script.calls.push(Call::SubmitBlock(block.to_vec()));
-        script.submit.clone()
+        let (verdict, time) = {
+            let mut script = self.script();
+            script.calls.push(Call::SubmitBlock(block.to_vec()));
+            (script.submit.clone(), script.submit_time)
+        };
+        tokio::time::sleep(time).await;
+        verdict
     }
 
     async fn configure_mining_payouts(&self, _: &[(String, f64)]) -> Result<(), NodeError> {
