@@ -1,5 +1,5 @@
-//! Hostile clients: garbage, oversized, slow and half-closed requests. The handlers go on serving
-//! honest miners, and in the end everything still adds up.
+//! Hostile clients: garbage, oversized, slow and half-closed requests at every port of the pool. It
+//! goes on serving honest miners, and in the end everything still adds up.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +20,11 @@ async fn send(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     reply
 }
 
+/// Bytes that are no HTTP.
+fn garbage() -> Vec<u8> {
+    (0..4096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect()
+}
+
 fn post(length: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /submit HTTP/1.1\r\nhost: x\r\nx-pc-sver: 1\r\nx-pc-worknum: 1\r\n\
@@ -33,11 +38,13 @@ async fn hostile_requests_do_not_stop_honest_ones() {
     let test = TestPool::start(6).await;
     test.until_blocks(1).await;
     let handlers = test.pool.ann_handler_addresses().to_vec();
+    let control = test.pool.control_addresses();
 
     // Connections that send a byte now and then, for the whole test.
-    let slow: Vec<_> = (0..50)
+    let slow: Vec<_> = (0..80)
         .map(|i| {
-            let address = handlers[i % handlers.len()];
+            let all: Vec<_> = handlers.iter().chain(&control).copied().collect();
+            let address = all[i % all.len()];
             tokio::spawn(async move {
                 let Ok(mut stream) = TcpStream::connect(address).await else { return };
                 for byte in post("1048576", &[0; 100]) {
@@ -52,9 +59,7 @@ async fn hostile_requests_do_not_stop_honest_ones() {
 
     let before = accepted(&test.pool);
     for address in &handlers {
-        let garbage: Vec<u8> =
-            (0..4096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
-        send(*address, &garbage).await;
+        send(*address, &garbage()).await;
         send(*address, &[b'A'; 100_000]).await;
         for (length, status) in
             [("-1", "400"), ("99999999999999999999", "4"), ("1099511627776", "413")]
@@ -74,6 +79,15 @@ async fn hostile_requests_do_not_stop_honest_ones() {
             x-pc-payto: pkt1x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n";
         let reply = String::from_utf8_lossy(&send(*address, chunked).await).into_owned();
         assert!(reply.starts_with("HTTP/1.1 4"), "{reply}");
+    }
+    for address in control {
+        send(address, &garbage()).await;
+        send(address, &[b'A'; 100_000]).await;
+        send(address, &post("1099511627776", &[b'x'; 100_000])).await;
+        // Half a body, then the end: and nobody waits for the rest.
+        send(address, &post("1024", &[b'{'; 512])).await;
+        let reply = String::from_utf8_lossy(&send(address, &post("2", b"{}")).await).into_owned();
+        assert!(reply.starts_with("HTTP/1.1 "), "{address}: {reply}");
     }
     let blocks = test.pool.blocks();
     test.until("honest announcements", |pool| accepted(pool) > before + 200).await;

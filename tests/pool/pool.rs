@@ -1,6 +1,14 @@
 //! A whole pool mines blocks and pays its miners, and everything adds up.
 
+use std::sync::Arc;
+
+use packetcrypt_core::CompactTarget;
+use packetcrypt_devnet::Config;
+use packetcrypt_devnet::node::rpc::{Credentials, serve};
+use packetcrypt_devnet::node::{EmbeddedNode, NodeConfig};
+use packetcrypt_net::Shutdown;
 use packetcrypt_tests::TestPool;
+use tokio::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_blocks_and_everything_holds() {
@@ -17,4 +25,35 @@ async fn five_blocks_and_everything_holds() {
     for paid in &summary.paid {
         assert!(paid.coins > 0.0, "{paid:?}");
     }
+}
+
+/// A pool on a node of its own, as `devnet --node` has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_on_a_node_outside() {
+    let node = Arc::new(
+        EmbeddedNode::new(NodeConfig {
+            first_bits: CompactTarget(0x1e7f_ffff),
+            block_time_ms: 1_500,
+            seed: 9,
+            first_payee: "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2"
+                .to_owned(),
+        })
+        .expect("a node"),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://u:p@{}", listener.local_addr().expect("an address"));
+    let credentials = Credentials { user: "u".to_owned(), password: "p".to_owned() };
+    let shutdown = Shutdown::new();
+    tokio::spawn(serve(listener, node.clone(), credentials, shutdown.clone()));
+
+    let config = Config { node_url: Some(url), ..Config::default() };
+    let test = TestPool::start_with(config).await;
+    test.until_blocks(2).await;
+    let summary = test.finish().await;
+    let on_chain =
+        node.with_chain(|chain| chain.main_from(0).filter(|b| !b.is_placeholder()).count());
+    // Of two blocks of one height one stays.
+    assert!(on_chain >= 2 && on_chain <= summary.blocks as usize, "{on_chain} {summary}");
+    assert_eq!(node.refused(), Vec::<String>::new());
+    shutdown.trigger();
 }

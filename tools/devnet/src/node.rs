@@ -10,7 +10,7 @@ pub mod chain;
 pub mod rpc;
 pub mod template;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chain::{Block, Chain};
@@ -60,6 +60,8 @@ pub struct EmbeddedNode {
     state: Mutex<State>,
     /// Calls are not answered until then, milliseconds since the epoch.
     down_until_ms: AtomicU64,
+    /// Meanwhile connections are held, not closed.
+    hangs: AtomicBool,
     /// Answered calls.
     calls: AtomicU64,
 }
@@ -93,6 +95,7 @@ impl EmbeddedNode {
             config,
             state: Mutex::new(state),
             down_until_ms: AtomicU64::new(0),
+            hangs: AtomicBool::new(false),
             calls: AtomicU64::new(0),
         })
     }
@@ -124,9 +127,22 @@ impl EmbeddedNode {
         state.chain.reorganise(depth, now_ms())
     }
 
-    /// Answers nothing for a while.
+    /// Closes every connection for a while, without an answer.
     pub fn go_down(&self, duration_ms: u64) {
+        self.hangs.store(false, Relaxed);
         self.down_until_ms.store(now_ms() + duration_ms, Relaxed);
+    }
+
+    /// Takes connections for a while and answers nothing, as a node does that is stuck or behind a
+    /// line that is cut.
+    pub fn hang(&self, duration_ms: u64) {
+        self.hangs.store(true, Relaxed);
+        self.down_until_ms.store(now_ms() + duration_ms, Relaxed);
+    }
+
+    /// Whether connections are held while the node is down.
+    pub(crate) fn hangs(&self) -> bool {
+        self.hangs.load(Relaxed)
     }
 
     /// Whether the node answers nothing at present.

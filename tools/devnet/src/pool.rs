@@ -217,6 +217,16 @@ impl Pool {
         &self.plan.ann_handlers
     }
 
+    /// Addresses of everything of the control plane that listens: master, block handler, paymaker.
+    pub fn control_addresses(&self) -> [std::net::SocketAddr; 3] {
+        [self.plan.master, self.plan.block_handler, self.plan.paymaker]
+    }
+
+    /// Shares that the block handler paid without a verdict of the node.
+    pub fn shares_without_node(&self) -> u64 {
+        self.block_handler_stats().iter().map(|s| s.accepted_without_node).sum()
+    }
+
     /// Blocks of this pool on the main chain.
     pub fn blocks(&self) -> u32 {
         match &self.node {

@@ -44,7 +44,7 @@ pub async fn run(config: Config, show: Show, shutdown: Shutdown) -> Result<Summa
     let pool = Pool::start(config).await?;
     let mut out = io::stderr();
     let live = show == Show::Automatic && out.is_terminal();
-    let mut view = View::new(live);
+    let mut view = View::new(&pool, live);
     if show == Show::Automatic {
         writeln!(out, "{}", view.head(&pool))?;
     }

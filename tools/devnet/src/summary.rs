@@ -132,14 +132,15 @@ fn check_blocks(node: &EmbeddedNode, stats: &PoolStats) -> Check {
 fn check_payees(node: &EmbeddedNode) -> Check {
     let name = "coinbase payees = payout map";
     let payouts = node.payouts();
-    let (mut good, mut by_paymaker) = (0, 0);
+    let (mut good, mut by_paymaker, mut oldest) = (0, 0, 0);
     let mut bad = Vec::new();
     node.with_chain(|chain| {
         for block in chain.main_from(0).filter(|block| !block.is_placeholder()) {
-            match payouts.iter().rev().find(|map| pays(block, map)) {
-                Some(map) => {
+            match payouts[oldest..].iter().position(|map| pays(block, map)) {
+                Some(newer) => {
+                    oldest += newer;
                     good += 1;
-                    by_paymaker += u32::from(map.number > 0);
+                    by_paymaker += u32::from(payouts[oldest].number > 0);
                 }
                 None => bad.push(block.height),
             }
@@ -337,5 +338,70 @@ impl fmt::Display for Summary {
             writeln!(f, "{mark} {}: {}", check.name, check.detail)?;
         }
         write!(f, "{}", if self.holds() { "everything holds" } else { "NOT everything holds" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three announcements: two confirmed by a handler, one still waiting.
+    fn stats() -> PoolStats {
+        let pool = packetcrypt_miner::PoolStats {
+            offered: 3,
+            accepted: 2,
+            waiting: 1,
+            ..packetcrypt_miner::PoolStats::default()
+        };
+        let mut stats = PoolStats::default();
+        stats.ann_miner.push(packetcrypt_miner::Stats {
+            made: 3,
+            pools: vec![pool],
+            ..packetcrypt_miner::Stats::default()
+        });
+        let mut handler = packetcrypt_handler::Stats::default();
+        handler.announcements.accepted = 2;
+        stats.ann_handlers.push(handler);
+        stats.block_handler.push(packetcrypt_blkhandler::Stats {
+            accepted: 5,
+            ..packetcrypt_blkhandler::Stats::default()
+        });
+        let mut paymaker = packetcrypt_paymaker::Stats::default();
+        paymaker.events.received = 5;
+        stats.paymaker.push(paymaker);
+        stats
+    }
+
+    /// Every check holds for [`stats`], and does not after `change`.
+    fn breaks(check: fn(&PoolStats) -> Check, change: fn(&mut PoolStats)) {
+        let mut stats = stats();
+        let before = check(&stats);
+        assert!(before.holds, "{before:?}");
+        change(&mut stats);
+        let after = check(&stats);
+        assert!(!after.holds, "{after:?}");
+    }
+
+    #[test]
+    fn what_is_missing_is_noticed() {
+        // Found and nowhere.
+        breaks(check_announcements, |stats| stats.ann_miner[0].made = 4);
+        breaks(check_announcements, |stats| stats.ann_miner[0].pools[0].waiting = 0);
+        // Acknowledged and not there; there and never sent.
+        breaks(check_handlers, |stats| stats.ann_handlers[0].announcements.accepted = 1);
+        breaks(check_handlers, |stats| stats.ann_handlers[0].announcements.accepted = 3);
+        // Logged and not at the paymaker; at the paymaker and never logged.
+        breaks(check_events, |stats| stats.paymaker[0].events.received = 4);
+        breaks(check_events, |stats| stats.paymaker[0].events.received = 6);
+        breaks(check_nothing_dropped, |stats| stats.ann_miner[0].pools[0].overflow = 1);
+        breaks(check_nothing_dropped, |stats| stats.ann_handlers[0].worker_panics = 1);
+    }
+
+    #[test]
+    fn a_share_that_nobody_found_is_noticed() {
+        let mut stats = stats();
+        assert!(!check_shares(&stats).holds);
+        stats.block_handler[0].accepted = 0;
+        assert!(check_shares(&stats).holds);
     }
 }

@@ -10,6 +10,8 @@ use crate::pool::{Pool, PoolStats};
 #[derive(Debug)]
 pub struct View {
     live: bool,
+    /// Addresses of the payees and what they are called.
+    payees: Vec<(String, &'static str)>,
     lines_drawn: usize,
     blocks_shown: u32,
     last: Option<(Instant, PoolStats)>,
@@ -17,9 +19,14 @@ pub struct View {
 }
 
 impl View {
-    /// A view; `live` = draw over what was drawn before.
-    pub fn new(live: bool) -> Self {
-        Self { live, lines_drawn: 0, blocks_shown: 0, last: None, printed: Instant::now() }
+    /// A view of a pool; `live` = draw over what was drawn before.
+    pub fn new(pool: &Pool, live: bool) -> Self {
+        let payees = vec![
+            (pool.plan.ann_miner_address.clone(), "announcement miner"),
+            (pool.plan.block_miner_address.clone(), "block miner"),
+            (pool.plan.pool_address.clone(), "pool"),
+        ];
+        Self { live, payees, lines_drawn: 0, blocks_shown: 0, last: None, printed: Instant::now() }
     }
 
     /// What is said once, at the start.
@@ -114,11 +121,38 @@ impl View {
                 shares(&|s| s.rejected_total()),
                 shares(&|s| s.stale),
             ),
-            format!("events {} paid maps {}", stats.events_received(), sent_maps(stats)),
+            format!("events {}  payouts {}", stats.events_received(), self.payouts(stats)),
         ]
+    }
+
+    /// Whom the next block pays, in percent.
+    fn payouts(&self, stats: &PoolStats) -> String {
+        let last = stats.paymaker.iter().rev().find_map(|life| life.sent_maps.last());
+        last.map_or_else(|| "none yet".to_owned(), |map| shown_map(&map.weights, &self.payees))
     }
 }
 
-fn sent_maps(stats: &PoolStats) -> usize {
-    stats.paymaker.iter().map(|s| s.sent_maps.len()).sum()
+fn shown_map(weights: &[(String, f64)], payees: &[(String, &str)]) -> String {
+    let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+    let shown: Vec<String> = weights
+        .iter()
+        .map(|(address, weight)| {
+            let payee = payees.iter().find(|(known, _)| known == address);
+            let name = payee.map_or(address.as_str(), |(_, name)| name);
+            format!("{name} {:.1} %", 100.0 * weight / total)
+        })
+        .collect();
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payouts_are_shown_by_name() {
+        let weights = [("a".to_owned(), 0.75), ("x".to_owned(), 0.25)];
+        let shown = shown_map(&weights, &[("a".to_owned(), "block miner")]);
+        assert_eq!(shown, "block miner 75.0 %, x 25.0 %");
+    }
 }

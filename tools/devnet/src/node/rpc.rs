@@ -108,14 +108,24 @@ pub async fn serve(
             }
         };
         if node.is_down() {
-            // As a node that is not there: nothing is answered.
-            drop(stream);
+            // As a node that is not there, or that is stuck: nothing is answered.
+            if node.hangs() {
+                tokio::spawn(hold(stream, Arc::clone(&node)));
+            }
             continue;
         }
         let (node, calls, expected) =
             (Arc::clone(&node), Arc::clone(&calls), Arc::clone(&expected));
         tokio::spawn(async move { connection(stream, peer, node, calls, expected).await });
     }
+}
+
+/// Holds a connection until the node is back, then closes it.
+async fn hold(stream: tokio::net::TcpStream, node: Arc<EmbeddedNode>) {
+    while node.is_down() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(stream);
 }
 
 async fn connection(
