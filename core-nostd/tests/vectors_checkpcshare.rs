@@ -8,13 +8,15 @@ use packetcrypt_core::block::{
     validate_share,
 };
 use packetcrypt_core::{CompactTarget, Hash32};
-use packetcrypt_vectors::{files, unhex_array};
+use packetcrypt_vectors::{files, own, unhex_array};
 use serde_json::Value;
 
 /// Display hashes of the chain of these vectors by height.
 fn chain_hashes() -> HashMap<u32, Hash32> {
     let mut hashes = HashMap::new();
-    for file in files("pktd-rpc", "chain-hashes", "json") {
+    // A set without hashes is of the chain of the project's own copy.
+    let own = own("pktd-rpc", "chain-hashes.json");
+    for file in [own].into_iter().chain(files("pktd-rpc", "chain-hashes", "json")) {
         for (height, hash) in file.json()["hashes"].as_object().expect("hashes by height") {
             let hash = Hash32::from_display_hex(hash.as_str().unwrap()).unwrap();
             hashes.insert(height.parse().unwrap(), hash);

@@ -8,7 +8,7 @@ use packetcrypt_core::randhash::{
     Execute, Generator, Interpreter, Program, VARIABLES_MAX, Watch, opcode,
 };
 use packetcrypt_core::{ExecError, ProgramError};
-use packetcrypt_vectors::{files, numbered, unhex, unhex_array};
+use packetcrypt_vectors::{files, unhex, unhex_array};
 use serde_json::Value;
 
 /// Records what happens.
@@ -196,7 +196,7 @@ fn check_boundary(seed: &[u8; 32], len: usize) {
 
 #[test]
 fn programs() {
-    for file in numbered("randhash", "programs", "json") {
+    for file in files("randhash", "programs", "json") {
         let json = file.json();
         let cases = list(&json["programs"]);
         for case in cases {

@@ -25,7 +25,7 @@ struct Anns {
 }
 
 fn anns() -> Anns {
-    let file = vectors::files("pool", "anns", "json").remove(0);
+    let file = vectors::own("pool", "anns.json");
     let json = file.json();
     let height = json["parent_height"].as_i64().unwrap();
     let chain = Chain::to(json["parent_hash_display"].as_str().unwrap(), height);

@@ -32,6 +32,8 @@ pub const FORMS: &[(&str, &str, &str, &str)] = &[
     ("randhash", "immediates", "json", "core-nostd/tests/vectors_randhash.rs"),
     ("randhash", "ops", "json", "core-nostd/tests/vectors_randhash.rs"),
     ("randhash", "programs", "json", "core-nostd/tests/vectors_randhash.rs"),
+    ("randhash", "programs-full", "json", "core-nostd/tests/vectors_randhash.rs"),
+    ("randhash", "programs-too-big", "json", "core-nostd/tests/vectors_randhash.rs"),
     ("randhash", "states-full", "json", "core-nostd/tests/vectors_randhash.rs"),
     ("randhash", "synthetic", "json", "core-nostd/tests/vectors_randhash.rs"),
     ("randhash", "trace", "json", "core-nostd/tests/vectors_randhash.rs"),
@@ -121,32 +123,32 @@ impl VectorFile {
 pub fn dir() -> PathBuf {
     match env::var_os(VECTORS_VARIABLE) {
         Some(named) => resolve(Path::new(&named)),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("data"),
+        None => own_dir(),
     }
 }
 
-/// The files of a topic whose name begins with `prefix` and has this ending, by name.
+fn own_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data")
+}
+
+/// The files of a topic whose name begins with `prefix` and has this ending, by name; but not those
+/// that begin with a longer form of [`FORMS`]: `programs*.json` are not `programs-full*.json`.
 ///
 /// An absent form is no error (a set may hold fewer files): it is said and the list is empty.
 pub fn files(topic: &str, prefix: &str, ending: &str) -> Vec<VectorFile> {
-    let found = list(&dir().join(topic), prefix, ending);
+    let found = of_form(&dir(), topic, prefix, ending);
     if found.is_empty() {
         say(&format!("vectors: no file {topic}/{prefix}*.{ending} in this set"));
     }
     found
 }
 
-/// As [`files`], but only names of the form `prefix`, or `prefix` followed by `-`, `_` or a digit
-/// and more digits: `programs.json` and `programs-2.json`, not `programs-full.json`.
-pub fn numbered(topic: &str, prefix: &str, ending: &str) -> Vec<VectorFile> {
-    let is_number =
-        |rest: &str| rest.trim_start_matches(['-', '_']).chars().all(|c| c.is_ascii_digit());
-    let mut found = list(&dir().join(topic), prefix, ending);
-    found.retain(|file| file.stem().strip_prefix(prefix).is_some_and(is_number));
-    if found.is_empty() {
-        say(&format!("vectors: no file {topic}/{prefix}[-N].{ending} in this set"));
-    }
-    found
+/// A file of the project's own copy, whatever `PACKETCRYPT_VECTORS` says: for tests that need some
+/// real data and are not about the vectors.
+pub fn own(topic: &str, name: &str) -> VectorFile {
+    let path = own_dir().join(topic).join(name);
+    assert!(path.is_file(), "{} is missing", path.display());
+    VectorFile { name: name.to_owned(), path }
 }
 
 /// The file of the public chain data with this name, or `None`, said aloud, where it is absent.
@@ -184,6 +186,20 @@ fn workspace() -> PathBuf {
 fn resolve(named: &Path) -> PathBuf {
     let from_workspace = workspace().join(named);
     if named.is_relative() && from_workspace.is_dir() { from_workspace } else { named.to_owned() }
+}
+
+fn of_form(dir: &Path, topic: &str, prefix: &str, ending: &str) -> Vec<VectorFile> {
+    let mut found = list(&dir.join(topic), prefix, ending);
+    found.retain(|file| {
+        !FORMS.iter().any(|&(of, longer, end, _)| {
+            of == topic
+                && end == ending
+                && longer.len() > prefix.len()
+                && longer.starts_with(prefix)
+                && file.name.starts_with(longer)
+        })
+    });
+    found
 }
 
 fn list(dir: &Path, prefix: &str, ending: &str) -> Vec<VectorFile> {
@@ -228,6 +244,25 @@ mod tests {
                 assert!(known, "no test claims {topic}/{}", file.name);
             }
         }
+    }
+
+    #[test]
+    fn a_file_is_of_the_longest_form_that_fits() {
+        let set = std::env::temp_dir().join(format!("packetcrypt-vectors-{}", std::process::id()));
+        let topic = set.join("randhash");
+        fs::create_dir_all(&topic).unwrap();
+        for name in
+            ["programs-x.json", "programs.json", "programs-full-2.json", "programs.bin", "p.json"]
+        {
+            fs::write(topic.join(name), "[]").unwrap();
+        }
+        let names = |prefix| -> Vec<String> {
+            of_form(&set, "randhash", prefix, "json").into_iter().map(|file| file.name).collect()
+        };
+        assert_eq!(names("programs"), ["programs-x.json", "programs.json"]);
+        assert_eq!(names("programs-full"), ["programs-full-2.json"]);
+        assert!(names("programs-too-big").is_empty());
+        fs::remove_dir_all(&set).unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use packetcrypt_vectors::{VectorFile, chain, files};
+use packetcrypt_vectors::{VectorFile, chain, files, own};
 use serde_json::{Value, json};
 
 /// Runs the command with this input and gives exit code and standard output.
@@ -110,8 +110,7 @@ fn blocks() {
 fn a_block_file_as_object_and_as_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let file = &files("blocks", "blocks_valid", "json")[0];
-    let record = &records(file)[0];
+    let record = &records(&own("blocks", "blocks_valid_1.json"))[0];
     fs::write(path("block.json"), record.to_string()).unwrap();
     let (code, output, _) = packetcrypt(&["check", "block", &path("block.json")], b"");
     let want = format!("OK, work hash {}\n", record["work_hash"].as_str().unwrap());
@@ -144,9 +143,9 @@ fn an_announcement_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ann.bin");
     let path = path.to_str().unwrap();
-    let file = &files("announcements", "valid", "json")[0];
+    let file = own("announcements", "valid.json");
     let bytes = file.companion("bin").bytes();
-    let record = &records(file)[0];
+    let record = &records(&file)[0];
     let internal = record["parent_block_hash"].as_str().unwrap();
     let mut display = hex::decode(internal).unwrap();
     display.reverse();
@@ -206,9 +205,9 @@ fn the_main_network_announcement() {
 
 #[test]
 fn a_line_that_can_not_be_read_does_not_end_the_stream() {
-    let file = &files("announcements", "valid", "json")[0];
+    let file = own("announcements", "valid.json");
     let bytes = file.companion("bin").bytes();
-    let record = &records(file)[0];
+    let record = &records(&file)[0];
     let parent = record["parent_block_hash"].as_str().unwrap();
     let good =
         json!({"ann": hex::encode(announcement(&bytes, record)), "parent_block_hash": parent});
