@@ -72,6 +72,12 @@ impl Config {
         if self.pools.is_empty() {
             return broken("pools", &"", "at least one pool URL must be given");
         }
+        for pool in &self.pools {
+            let host = pool.strip_prefix("http://").unwrap_or_default();
+            if host.is_empty() || host.starts_with('/') || pool.contains(char::is_whitespace) {
+                return broken("pools", pool, "must begin with http:// and name a host");
+            }
+        }
         if self.threads > THREADS_MAX {
             return broken("threads", &self.threads, "at most 4096");
         }
@@ -99,3 +105,24 @@ impl Config {
 
 /// No machine has more processors; a larger number is a typing error.
 const THREADS_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_urls() {
+        let with_pool = |pool: &str| Config {
+            pools: vec![pool.to_owned()],
+            payment_address: "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2"
+                .to_owned(),
+            ..Config::default()
+        };
+        for good in ["http://pool.example", "http://10.0.0.1:8080/pfx/", "http://[::1]:80"] {
+            assert_eq!(with_pool(good).validate(), Ok(()), "{good}");
+        }
+        for bad in ["pool.example", "http://", "http:///x", "https://p", "http://a b", ""] {
+            assert_eq!(with_pool(bad).validate().unwrap_err().key, "pools", "{bad}");
+        }
+    }
+}

@@ -10,6 +10,9 @@ const FAILED: u8 = 1;
 /// Exit code of wrong usage and wrong settings, which clap uses as well.
 const USAGE: u8 = 2;
 
+/// Exit code of a block handler that the master does not list, as the reference (spec 05, 10.5).
+const NOT_LISTED: u8 = 100;
+
 /// Why a command ends with an exit code other than 0.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -19,6 +22,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// What was checked is not valid; it has been said already.
     Invalid,
+    /// The master does not list this handler.
+    NotListed(String),
 }
 
 impl Failure {
@@ -35,7 +40,7 @@ impl Failure {
     /// What to print.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
-            Self::Failed(text) | Self::Usage(text) => Some(text),
+            Self::Failed(text) | Self::Usage(text) | Self::NotListed(text) => Some(text),
             Self::Invalid => None,
         }
     }
@@ -45,6 +50,7 @@ impl Failure {
         match self {
             Self::Failed(_) | Self::Invalid => ExitCode::from(FAILED),
             Self::Usage(_) => ExitCode::from(USAGE),
+            Self::NotListed(_) => ExitCode::from(NOT_LISTED),
         }
     }
 }

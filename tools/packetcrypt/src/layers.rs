@@ -295,7 +295,7 @@ impl Layers {
         SettingsError::Rule {
             origin: self.origin(key),
             key: key.to_owned(),
-            value: value.to_owned(),
+            value: if value.is_empty() { "\"\"" } else { value }.to_owned(),
             rule: rule.to_owned(),
         }
     }

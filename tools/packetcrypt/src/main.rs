@@ -31,6 +31,7 @@ Exit codes:
   0    done
   1    failed (check: invalid; devnet: the summary found something; bench: a wrong answer)
   2    wrong usage or settings
+  100  a block handler that the master does not list
   130  ended at once by a second Ctrl-C
   252  ended by SIGUSR2
 

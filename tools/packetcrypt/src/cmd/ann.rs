@@ -1,9 +1,11 @@
 //! `packetcrypt ann`: the announcement miner.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use packetcrypt_miner::Config;
+use packetcrypt_miner::stats::{self, Stats};
 use packetcrypt_net::client::{ClientOptions, HttpClient, Request};
 use toml::{Table, Value};
 
@@ -91,8 +93,10 @@ impl Ann {
         role::run(async |shutdown| {
             let running =
                 packetcrypt_miner::start(config, shutdown).await.map_err(Failure::failed)?;
-            let stats = running.join().await;
-            tracing::info!(?stats, "ended");
+            let began = Instant::now();
+            let end = running.finish().await.map_err(Failure::failed)?;
+            let line = stats::line(&Stats::default(), &end, began.elapsed().as_secs_f64());
+            tracing::info!("all in all: {line}");
             Ok(())
         })
     }

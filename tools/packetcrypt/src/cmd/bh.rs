@@ -1,7 +1,7 @@
 //! `packetcrypt bh NAME`.
 
 use clap::Args;
-use packetcrypt_blkhandler::Config;
+use packetcrypt_blkhandler::{Config, RunError};
 
 use super::{PoolSettings, node_settings};
 use crate::failure::Failure;
@@ -34,7 +34,10 @@ impl Bh {
                 .await
                 .map_err(Failure::failed)?;
             tracing::info!(listen = %running.local_addr(), "block handler");
-            running.join().await.map_err(Failure::failed)
+            running.join().await.map_err(|error| match error {
+                RunError::NotListed { .. } => Failure::NotListed(error.to_string()),
+                error => Failure::failed(error),
+            })
         })
     }
 }

@@ -105,7 +105,7 @@ impl Blk {
             let running =
                 packetcrypt_blockminer::start(config, shutdown).await.map_err(Failure::failed)?;
             let stats = running.finish().await.map_err(Failure::failed)?;
-            tracing::info!(?stats, "ended");
+            tracing::info!("all in all: {}", stats.line(&[]));
             Ok(())
         })
     }

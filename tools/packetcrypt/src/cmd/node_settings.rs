@@ -48,9 +48,9 @@ impl NodeSettings {
         let list = format!("{:?}", self.urls);
         ConfigError::unless(!self.urls.is_empty(), "urls", list, "must name at least one node")?;
         for (index, url) in self.urls.iter().enumerate() {
-            let is_http = url.starts_with("http://") || url.starts_with("https://");
             let key = format!("urls[{index}]");
-            ConfigError::unless(is_http, key, url, "must begin with http:// or https://")?;
+            let rule = "must begin with http://; a node with --tls needs a proxy in front of it";
+            ConfigError::unless(url.starts_with("http://"), key, url, rule)?;
         }
         let least_one =
             |key: &str, value: u64, rule: &str| ConfigError::unless(value > 0, key, value, rule);

@@ -1,9 +1,12 @@
 //! `packetcrypt sprayer`: a relay of announcements.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use packetcrypt_net::control::{self, ControlLimits};
+use packetcrypt_net::metrics::Metrics;
 use packetcrypt_net::sprayer::{self, SprayerOptions};
 use packetcrypt_net::{Shutdown, limits};
 
@@ -45,10 +48,14 @@ pub(crate) struct Sprayer {
     threads: u16,
     /// Largest payload of a datagram, bytes; a record has 1032
     #[arg(short = 'M', long = "maxsegmentsize", visible_alias = "mss", default_value_t = 1472)]
-    mss: usize,
+    #[arg(value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1032..=65507))]
+    mss: u16,
     /// IPv4 multicast group to join instead of subscribing
     #[arg(long, value_name = "GROUP")]
     mcast: Option<Ipv4Addr>,
+    /// Where /metrics and /stats.json are served [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<SocketAddr>,
 }
 
 impl Sprayer {
@@ -58,18 +65,35 @@ impl Sprayer {
             password: self.password,
             subscribe_to: self.subscribe,
             spray_at: self.sprayat,
-            mss_bytes: self.mss,
+            mss_bytes: usize::from(self.mss),
             multicast: self.mcast,
             receive_threads: usize::from(self.threads),
             received_batches_max: limits::SPRAYER_CHUNKS_MAX,
         };
-        role::run(async |shutdown| relay(options, shutdown).await)
+        role::run(async |shutdown| relay(options, self.metrics_listen, shutdown).await)
     }
 }
 
-async fn relay(options: SprayerOptions, shutdown: Shutdown) -> Result<(), Failure> {
+async fn relay(
+    options: SprayerOptions,
+    metrics_listen: Option<SocketAddr>,
+    shutdown: Shutdown,
+) -> Result<(), Failure> {
     let sprayer = sprayer::Sprayer::start(options, &shutdown).map_err(Failure::failed)?;
+    let sprayer = Arc::new(sprayer);
     tracing::info!(bind = %sprayer.local_addr(), "sprayer");
+    if let Some(address) = metrics_listen {
+        let (for_metrics, for_stats) = (sprayer.clone(), sprayer.clone());
+        let routes = control::observation_routes(
+            move || exposition(&for_metrics.stats()),
+            move || for_stats.stats(),
+        );
+        let limits = ControlLimits::default();
+        let server = control::serve(address, routes, limits, shutdown.clone())
+            .await
+            .map_err(Failure::failed)?;
+        tracing::info!(address = %server.local_addr(), "serving /metrics and /stats.json");
+    }
     let mut interval = tokio::time::interval(Duration::from_secs(STATS_INTERVAL_S));
     loop {
         tokio::select! {
@@ -79,6 +103,27 @@ async fn relay(options: SprayerOptions, shutdown: Shutdown) -> Result<(), Failur
             _ = interval.tick() => log_links(&sprayer.stats()),
         }
     }
+}
+
+/// The counters as Prometheus reads them, made anew from one snapshot.
+fn exposition(stats: &sprayer::SprayerStats) -> String {
+    let mut metrics = Metrics::new("sprayer");
+    let sum = |of: fn(&sprayer::PeerStats) -> u64| stats.peers.iter().map(of).sum();
+    for (name, help, value) in [
+        ("received", "Announcements received, duplicates too", stats.received),
+        ("duplicates", "Received announcements that were seen before", stats.duplicates),
+        ("sent", "Announcements sent, to all peers", sum(|peer| peer.sent)),
+        ("dropped", "Announcements dropped from full queues of peers", sum(|peer| peer.dropped)),
+        ("garbage_datagrams", "Datagrams that mean nothing", stats.garbage_datagrams),
+        ("stranger_datagrams", "Data of addresses not subscribed to", stats.stranger_datagrams),
+        ("wrong_passwords", "Subscriptions with a wrong password", stats.wrong_passwords),
+        ("subscribers_refused", "Subscriptions above the bound", stats.subscribers_refused),
+    ] {
+        metrics.counter(name, help).inc_by(value);
+    }
+    let subscribers = stats.peers.iter().filter(|peer| peer.is_subscriber).count();
+    metrics.gauge("subscribers", "Peers that are sent to").set(subscribers as i64);
+    metrics.encode()
 }
 
 fn log_links(stats: &sprayer::SprayerStats) {
