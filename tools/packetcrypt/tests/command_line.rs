@@ -35,7 +35,9 @@ fn every_command_has_help() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    for wanted in ["ann", "blk", "ah", "bh", "master", "paymaker", "sprayer", "check", "bench"] {
+    for wanted in
+        ["ann", "blk", "ah", "bh", "master", "paymaker", "sprayer", "devnet", "check", "bench"]
+    {
         assert!(commands.contains(&wanted), "{wanted} is missing in {commands:?}");
         let (code, output, _) = outcome(packetcrypt(dir.path()).args([wanted, "--help"]));
         assert_eq!(code, 0);
@@ -179,4 +181,41 @@ fn signals_end_a_role() {
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
         assert_eq!(child.wait().expect("it ends").code(), Some(want), "{signal}");
     }
+}
+
+/// A master that does not list the handler: the values that differ, and the reference's status.
+#[test]
+fn a_block_handler_that_is_not_listed_ends_with_100() {
+    use std::io::{Read, Write};
+
+    let master = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", master.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let config = format!(
+            r#"{{"tipHash":"{:064}","currentHeight":10,"masterUrl":"","submitAnnUrls":[],
+            "downloadAnnUrls":[],"submitBlockUrls":["http://listed/submit"],"paymakerUrl":"http://p",
+            "version":3,"softVersion":1,"annVersions":[1],"mineOldAnns":2,"annTarget":536870911}}"#,
+            1
+        );
+        for mut stream in master.incoming().flatten() {
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap_or(0);
+            let is_config = request[..read].starts_with(b"GET /config.json ");
+            let (status, body) = if is_config { ("200 OK", &config[..]) } else { ("404 No", "") };
+            let reply = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(reply.as_bytes());
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let set = [format!("master_url={url}"), "listen=127.0.0.1:0".to_owned()];
+    let mut command = packetcrypt(dir.path());
+    command.args(["bh", "main", "--set", &set[0], "--set", &set[1]]);
+    command.args(["--set", "public_url=http://unlisted", "--set", "dir=bh"]);
+    let (code, _, error) = outcome(&mut command);
+    assert_eq!(code, 100, "{error}");
+    assert!(error.contains("http://unlisted/submit"), "{error}");
+    assert!(error.contains("http://listed/submit"), "{error}");
 }
