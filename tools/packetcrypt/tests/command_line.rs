@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 const ADDRESS: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
 
@@ -194,7 +195,7 @@ fn a_block_handler_that_is_not_listed_ends_with_100() {
         let config = format!(
             r#"{{"tipHash":"{:064}","currentHeight":10,"masterUrl":"","submitAnnUrls":[],
             "downloadAnnUrls":[],"submitBlockUrls":["http://listed/submit"],"paymakerUrl":"http://p",
-            "version":3,"softVersion":1,"annVersions":[1],"mineOldAnns":2,"annTarget":536870911}}"#,
+            "version":3,"softVersion":1,"annVersions":[1],"mineOldAnns":2,"annTarget":536936448}}"#,
             1
         );
         for mut stream in master.incoming().flatten() {
@@ -214,8 +215,20 @@ fn a_block_handler_that_is_not_listed_ends_with_100() {
     let mut command = packetcrypt(dir.path());
     command.args(["bh", "main", "--set", &set[0], "--set", &set[1]]);
     command.args(["--set", "public_url=http://unlisted", "--set", "dir=bh"]);
-    let (code, _, error) = outcome(&mut command);
-    assert_eq!(code, 100, "{error}");
+    let log = fs::File::create(dir.path().join("log")).unwrap();
+    let mut child = command.stderr(log).spawn().expect("it starts");
+    let end = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            break status;
+        }
+        if Instant::now() > end {
+            child.kill().expect("killed");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let error = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(status.code(), Some(100), "{error}");
     assert!(error.contains("http://unlisted/submit"), "{error}");
     assert!(error.contains("http://listed/submit"), "{error}");
 }
