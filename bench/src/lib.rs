@@ -1,23 +1,29 @@
 //! Measurements of PacketCrypt with checked answers.
 //!
 //! [`run`] measures every kind of work that miners and validators pay for, on one back end and
-//! executor, and gives a [`Report`]: print it as a table or serialise it. Each figure is the median
-//! of several rounds. What was computed is compared with the plain code in the same run: a
-//! measurement whose answers are wrong fails.
+//! executor, beside the steps of the reference implementation on libsodium
+//! (`packetcrypt-bench-baseline`), and gives a [`Report`]: print it as a table or serialise it. Both
+//! sides take turns within one run, each figure is the median of several rounds, and a measurement
+//! whose answers differ from those of the other side fails. `docs/performance.md` explains the
+//! rows.
 //!
 //! ```no_run
 //! let options = packetcrypt_bench::Options { quick: true, ..Default::default() };
-//! let report = packetcrypt_bench::run(&options)?;
+//! let report = packetcrypt_bench::run(&options, &mut |_| ())?;
 //! println!("{report}");
 //! # Ok::<(), packetcrypt_bench::BenchError>(())
 //! ```
 
+mod data;
 mod measure;
 mod report;
-mod work;
+mod rows;
 
-pub use report::{Machine, Report, Row};
+#[doc(hidden)]
+pub use data::announcements_of_jobs;
+pub use report::{Figure, Machine, Report, Row, Skipped};
 
+use packetcrypt_bench_baseline::{Kernels, Libsodium};
 use packetcrypt_core::Backend;
 use packetcrypt_core::randhash::Executor;
 
@@ -30,7 +36,8 @@ pub struct Options {
     pub backend: Backend,
     /// What runs programs.
     pub executor: Executor,
-    /// Threads that do the same work at the same time; rates are those of all together.
+    /// Threads that do the same work at the same time; rates are those of all together. With more
+    /// than one, each row also says how many times the rate of one thread that is.
     pub threads: usize,
 }
 
@@ -64,37 +71,81 @@ pub enum BenchError {
     },
 }
 
+/// What happens while a report is made: it takes a while.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// The data of a row are made.
+    Preparing(&'static str),
+    /// A round of a row begins.
+    Round {
+        /// The row.
+        work: &'static str,
+        /// Number of the round, from 1.
+        round: usize,
+        /// Rounds in all.
+        rounds: usize,
+    },
+    /// A row is done.
+    Row(&'a Row),
+    /// A row could not be measured.
+    Skipped(&'a Skipped),
+}
+
+/// What every row is given.
+pub(crate) struct Bench<'a> {
+    options: &'a Options,
+    sodium: &'a Libsodium,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+/// A row, or why it was left out.
+pub(crate) enum Outcome {
+    Row(Row),
+    Skipped(Skipped),
+}
+
 /// Measures all rows.
 ///
 /// # Errors
 /// [`BenchError`] when the options can not be had or an answer is wrong.
-pub fn run(options: &Options) -> Result<Report, BenchError> {
-    run_with(options, &mut |_| ())
-}
-
-/// As [`run`], and shows each row as soon as it is measured.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_with(options: &Options, progress: &mut dyn FnMut(&Row)) -> Result<Report, BenchError> {
+pub fn run(
+    options: &Options,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Report, BenchError> {
     if !options.backend.is_available() {
         return Err(BenchError::Backend(options.backend));
     }
     if options.threads == 0 {
         return Err(BenchError::NoThreads);
     }
-    let mut rows = Vec::new();
-    for work in work::ALL {
-        let row = work(options)?;
-        progress(&row);
-        rows.push(row);
+    // The soft back end is what runs where there are no kernels: compared with what libsodium has
+    // there.
+    let is_soft = options.backend == Backend::Soft;
+    let sodium = Libsodium::start(if is_soft { Kernels::Portable } else { Kernels::Fastest });
+    let mut bench = Bench { options, sodium: &sodium, progress };
+    let (mut done, mut skipped) = (Vec::new(), Vec::new());
+    for measure in rows::ALL {
+        for outcome in measure(&mut bench)? {
+            match outcome {
+                Outcome::Row(row) => {
+                    (bench.progress)(Progress::Row(&row));
+                    done.push(row);
+                }
+                Outcome::Skipped(row) => {
+                    (bench.progress)(Progress::Skipped(&row));
+                    skipped.push(row);
+                }
+            }
+        }
     }
     Ok(Report {
         machine: Machine::this(),
         backend: options.backend.name(),
         executor: options.executor.name(),
         threads: options.threads,
+        baseline: sodium.name(),
         quick: options.quick,
-        rows,
+        rows: done,
+        skipped,
     })
 }

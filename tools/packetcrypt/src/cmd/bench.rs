@@ -1,17 +1,23 @@
 //! `packetcrypt bench`.
 
+use std::io::{IsTerminal, Write};
+
 use clap::Args;
-use packetcrypt_bench::{BenchError, Options};
+use packetcrypt_bench::{BenchError, Options, Progress};
 use packetcrypt_core::Backend;
 use packetcrypt_core::randhash::Executor;
 
 use crate::failure::Failure;
 
-/// Measures what this machine can do, without network. What is computed is compared with the plain
-/// code in the same run: wrong answers end it with exit code 1.
+/// Measures what this machine can do, without network, beside the steps of the reference
+/// implementation on libsodium. What is computed is compared in the same run: wrong answers end it
+/// with exit code 1.
 #[derive(Args, Debug)]
-#[command(after_help = "Each figure is the median of several rounds.\n\n\
-    Examples:\n  packetcrypt bench --quick\n  packetcrypt bench -t 4 --json > before.json")]
+#[command(
+    after_help = "Each figure is the median of several rounds; docs/performance.md explains \
+    the rows.\n\n\
+    Examples:\n  packetcrypt bench --quick\n  packetcrypt bench -t 4 --json > before.json"
+)]
 pub(crate) struct Bench {
     /// Less than a minute: fewer and shorter rounds, smaller data
     #[arg(long)]
@@ -19,7 +25,8 @@ pub(crate) struct Bench {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Threads that do the same work at the same time; rates are those of all together
+    /// Threads that do the same work at the same time; rates are those of all together, and each
+    /// row says how many times the rate of one thread that is
     #[arg(short, long, default_value_t = 1, value_name = "N")]
     threads: usize,
     /// Kernels of batch calls: soft, avx2, avx512 or neon [default: the best of this machine]
@@ -39,12 +46,7 @@ impl Bench {
             executor: self.executor.unwrap_or(best.executor),
             threads: self.threads,
         };
-        let report = packetcrypt_bench::run_with(&options, &mut |row| {
-            if !self.json {
-                eprintln!("{row}");
-            }
-        });
-        let report = report.map_err(|error| match error {
+        let report = packetcrypt_bench::run(&options, &mut show).map_err(|error| match error {
             BenchError::WrongAnswer { .. } => Failure::failed(error),
             BenchError::Backend(_) | BenchError::NoThreads => Failure::usage(error),
         })?;
@@ -55,4 +57,26 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// Shows what is going on: on a terminal in one line that is written over, else a line a row.
+fn show(progress: Progress<'_>) {
+    let mut out = std::io::stderr().lock();
+    let is_terminal = out.is_terminal();
+    let _ = match progress {
+        Progress::Preparing(work) if is_terminal => {
+            write!(out, "\r\x1b[K{work}: data are made, answers compared")
+                .and_then(|()| out.flush())
+        }
+        Progress::Round { work, round, rounds } if is_terminal => {
+            write!(out, "\r\x1b[K{work}: round {round} of {rounds}").and_then(|()| out.flush())
+        }
+        Progress::Preparing(work) => writeln!(out, "measuring {work}"),
+        Progress::Round { .. } => Ok(()),
+        Progress::Row(_) | Progress::Skipped(_) if is_terminal => {
+            write!(out, "\r\x1b[K").and_then(|()| out.flush())
+        }
+        Progress::Row(row) => writeln!(out, "{row}"),
+        Progress::Skipped(row) => writeln!(out, "{row}"),
+    };
 }

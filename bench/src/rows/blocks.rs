@@ -1,0 +1,153 @@
+//! Block nonces, and the tree of a block.
+
+use std::fs;
+use std::hint::black_box;
+
+use packetcrypt_bench_baseline::{Nonces, tree_root};
+use packetcrypt_core::block::header::BlockHeader;
+use packetcrypt_core::block::search::HeaderSearch;
+use packetcrypt_core::block::tree;
+use packetcrypt_core::primitives::compress32;
+use packetcrypt_core::{CompactTarget, Hash32};
+
+use super::wrong;
+use crate::data::{self, Memory};
+use crate::measure::Unit;
+use crate::{Bench, BenchError, Outcome, Skipped};
+
+/// A target that no nonce of a measurement meets.
+const HARDEST: CompactTarget = CompactTarget(0x0300_0001);
+/// A target of answers that are compared: one nonce in 8 does.
+const EASY: CompactTarget = CompactTarget(0x201f_ffff);
+/// Nonces between two looks at the clock.
+const NONCES: u32 = 256;
+
+pub(super) fn nonces_256_mib(bench: &mut Bench<'_>) -> Result<Vec<Outcome>, BenchError> {
+    nonces(bench, "block nonces, 256 MiB of announcements", 256 << 20)
+}
+
+pub(super) fn nonces_8_gib(bench: &mut Bench<'_>) -> Result<Vec<Outcome>, BenchError> {
+    nonces(bench, "block nonces, 8 GiB of announcements", 8 << 30)
+}
+
+fn nonces(
+    bench: &mut Bench<'_>,
+    work: &'static str,
+    bytes: usize,
+) -> Result<Vec<Outcome>, BenchError> {
+    let (options, sodium) = (bench.options, bench.sodium);
+    bench.preparing(work);
+    let mut memory = match memory_of(bytes) {
+        Ok(memory) => memory,
+        Err(reason) => return Ok(vec![Outcome::Skipped(Skipped { work, reason })]),
+    };
+    // Every page is touched, and no two announcements are alike.
+    for (number, ann) in (0u64..).zip(memory.rows::<1024>()) {
+        ann[512..520].copy_from_slice(&number.to_le_bytes());
+    }
+    let anns: &[[u8; 1024]] = memory.rows();
+    let count = anns.len() as u64;
+    let of = |number: u64| &anns[number as usize];
+    let header = BlockHeader([7; 80]);
+
+    let mut theirs = Vec::new();
+    Nonces::new(sodium, &header.hash(), anns).search(0, NONCES, EASY, &mut |nonce, hash| {
+        theirs.push((nonce, hash));
+    });
+    let mut search = Box::new(HeaderSearch::new(&header, options.backend));
+    let mut ours = Vec::new();
+    let mut first = 0;
+    while let Some(found) = search.search(first, NONCES - first, EASY, count, of) {
+        ours.push((found.low_nonce, found.work_hash));
+        first = found.low_nonce + 1;
+    }
+    if ours.is_empty() || ours != theirs {
+        return Err(wrong(options, work, "the baseline finds other solutions"));
+    }
+    let row = bench.measure(
+        work,
+        Unit::PerSecond("nonces/s"),
+        |thread, repeat| {
+            let header = header.with_nonce(thread as u32);
+            let mut search = Box::new(HeaderSearch::new(&header, options.backend));
+            let mut first = 0u32;
+            repeat(&mut || {
+                black_box(search.search(first, NONCES, HARDEST, count, of));
+                first = first.wrapping_add(NONCES);
+                u64::from(NONCES)
+            });
+        },
+        |thread, repeat| {
+            let header = header.with_nonce(thread as u32);
+            let mut search = Nonces::new(sodium, &header.hash(), anns);
+            let mut first = 0u32;
+            repeat(&mut || {
+                search.search(first, NONCES, HARDEST, &mut |nonce, _| {
+                    black_box(nonce);
+                });
+                first = first.wrapping_add(NONCES);
+                u64::from(NONCES)
+            });
+        },
+    );
+    Ok(vec![Outcome::Row(row)])
+}
+
+/// Memory, if there is so much that this machine does not notice.
+fn memory_of(bytes: usize) -> Result<Memory, String> {
+    const SPARE_BYTES: u64 = 1 << 30;
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    match available {
+        Some(kib) if kib * 1024 < bytes as u64 + SPARE_BYTES => Err(format!(
+            "{} MiB of memory are available, {} are needed",
+            kib / 1024,
+            (bytes as u64 + SPARE_BYTES) >> 20
+        )),
+        _ => Memory::new(bytes).map_err(|error| error.to_string()),
+    }
+}
+
+pub(super) fn tree(bench: &mut Bench<'_>) -> Result<Vec<Outcome>, BenchError> {
+    let (work, count) = if bench.options.quick {
+        ("index and tree of 10^6 announcements", 1_000_000u64)
+    } else {
+        ("index and tree of 10^7 announcements", 10_000_000)
+    };
+    let (options, sodium) = (bench.options, bench.sodium);
+    bench.preparing(work);
+    let fresh: Vec<Hash32> = (0..count).map(|number| compress32(&data::seed(5, number))).collect();
+    let len = tree::entries_len(count).expect("a small tree") as usize;
+    let ours = |hashes: &mut [Hash32], entries: &mut [tree::Entry]| {
+        let kept = tree::odd_count(tree::index(hashes) as u64);
+        let len = tree::entries_len(kept).expect("a small tree") as usize;
+        let tree = tree::Tree::build(kept, &mut entries[..len], |at| hashes[at as usize]);
+        tree.expect("sorted hashes").root()
+    };
+    let (mut entries, mut layer) = (vec![tree::Entry::PAD; len], Vec::new());
+    if ours(&mut fresh.clone(), &mut entries) != tree_root(sodium, &mut fresh.clone(), &mut layer) {
+        return Err(wrong(options, work, "the baseline has another root"));
+    }
+    let row = bench.measure(
+        work,
+        Unit::Milliseconds,
+        |_, repeat| {
+            let mut entries = vec![tree::Entry::PAD; len];
+            repeat(&mut || {
+                black_box(ours(&mut fresh.clone(), &mut entries));
+                1
+            });
+        },
+        |_, repeat| {
+            let mut layer = Vec::with_capacity(fresh.len() + 2);
+            repeat(&mut || {
+                black_box(tree_root(sodium, &mut fresh.clone(), &mut layer));
+                1
+            });
+        },
+    );
+    Ok(vec![Outcome::Row(row)])
+}
