@@ -2,7 +2,8 @@
 //!
 //! [`opcode`] is the instruction set and its encoding, [`Generator`] draws a [`Program`] from a
 //! seed, and an implementation of [`Execute`] runs it over states. [`Interpreter`] is the one that
-//! is written to be read beside the specification; faster ones must equal it bit for bit.
+//! is written to be read beside the specification; faster ones must equal it bit for bit. They work on a
+//! [lowered](lower) program: [`LanesInterpreter`] with sixteen items in lock step.
 
 pub mod opcode;
 
@@ -10,12 +11,16 @@ mod execute;
 mod executor;
 mod generate;
 mod interpret;
+mod lanes;
+pub mod lower;
+mod operations;
 mod program;
 
 pub use execute::{Execute, Watch};
 pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
 pub use generate::Generator;
 pub use interpret::{Interpreter, REGISTERS, SCOPES_MAX};
+pub use lanes::LanesInterpreter;
 pub use program::Program;
 
 use crate::params::{INITIAL_BUDGET, INSNS_MAX};

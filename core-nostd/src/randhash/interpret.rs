@@ -7,6 +7,7 @@ use heapless::Vec;
 use zerocopy::little_endian::U32;
 
 use super::opcode::{self as op, immediate, reg_a, reg_b};
+use super::operations::{Operate, operate};
 use super::{Execute, Program, VARIABLES_MAX, Watch};
 use crate::cryptocycle::State;
 use crate::error::ExecError;
@@ -168,46 +169,56 @@ impl<W: Watch> Registers<'_, W> {
     }
 
     #[inline(always)]
-    fn op_1_to_1(&mut self, word: u32, f: impl Fn(u32) -> u32) -> Result<(), ExecError> {
-        let a = self.read(reg_a(word))?;
-        self.append(f(a));
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn op_2_to_1(&mut self, word: u32, f: impl Fn(u32, u32) -> u32) -> Result<(), ExecError> {
-        let (a, b) = (self.read(reg_a(word))?, self.operand_b(word)?);
-        self.append(f(a, b));
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn op_2_to_2(&mut self, word: u32, f: impl Fn(u32, u32) -> u64) -> Result<(), ExecError> {
-        let (a, b) = (self.read(reg_a(word))?, self.operand_b(word)?);
-        self.append_pair(f(a, b));
-        Ok(())
-    }
-
-    #[inline(always)]
     fn pairs(&self, word: u32) -> Result<(u64, u64), ExecError> {
         let a = self.read_pair(reg_a(word))?;
         let b = if op::has_imm(word) { immediate(word) } else { self.read_pair(reg_b(word))? };
         Ok((a, b))
     }
+}
 
+/// An operation of one word.
+struct Operation<'r, 'a, W> {
+    registers: &'r mut Registers<'a, W>,
+    word: u32,
+}
+
+impl<W: Watch> Operate for Operation<'_, '_, W> {
     #[inline(always)]
-    fn op_4_to_2(&mut self, word: u32, f: impl Fn(u64, u64) -> u64) -> Result<(), ExecError> {
-        let (a, b) = self.pairs(word)?;
-        self.append_pair(f(a, b));
+    fn op_1_to_1(&mut self, f: impl Fn(u32) -> u32) -> Result<(), ExecError> {
+        let a = self.registers.read(reg_a(self.word))?;
+        self.registers.append(f(a));
         Ok(())
     }
 
     #[inline(always)]
-    fn op_4_to_4(&mut self, word: u32, f: impl Fn(u64, u64) -> u128) -> Result<(), ExecError> {
-        let (a, b) = self.pairs(word)?;
+    fn op_2_to_1(&mut self, f: impl Fn(u32, u32) -> u32) -> Result<(), ExecError> {
+        let a = self.registers.read(reg_a(self.word))?;
+        let b = self.registers.operand_b(self.word)?;
+        self.registers.append(f(a, b));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn op_2_to_2(&mut self, f: impl Fn(u32, u32) -> u64) -> Result<(), ExecError> {
+        let a = self.registers.read(reg_a(self.word))?;
+        let b = self.registers.operand_b(self.word)?;
+        self.registers.append_pair(f(a, b));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn op_4_to_2(&mut self, f: impl Fn(u64, u64) -> u64) -> Result<(), ExecError> {
+        let (a, b) = self.registers.pairs(self.word)?;
+        self.registers.append_pair(f(a, b));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn op_4_to_4(&mut self, f: impl Fn(u64, u64) -> u128) -> Result<(), ExecError> {
+        let (a, b) = self.registers.pairs(self.word)?;
         let result = f(a, b);
-        self.append_pair(result as u64);
-        self.append_pair((result >> 64) as u64);
+        self.registers.append_pair(result as u64);
+        self.registers.append_pair((result >> 64) as u64);
         Ok(())
     }
 }
@@ -282,7 +293,7 @@ impl<W: Watch> Cycle<'_, W> {
                     End::Left => {}
                     End::Finished => return Ok(executed),
                 },
-                code => compute(&mut self.registers, code, word)?,
+                code => operate(&mut Operation { registers: &mut self.registers, word }, code)?,
             }
         }
         Err(ExecError::TooLong)
@@ -326,146 +337,4 @@ enum End {
     Left,
     /// Not at all: the outermost scope is closed.
     Finished,
-}
-
-/// The operations on registers (spec 02, 6.2 to 6.6).
-#[inline(always)]
-fn compute<W: Watch>(r: &mut Registers<'_, W>, code: u8, word: u32) -> Result<(), ExecError> {
-    match code {
-        op::POPCNT8 => r.op_1_to_1(word, |a| each8(a, |a| a.count_ones() as u8)),
-        op::POPCNT16 => r.op_1_to_1(word, |a| each16(a, |a| a.count_ones() as u16)),
-        op::POPCNT32 => r.op_1_to_1(word, u32::count_ones),
-        op::CLZ8 => r.op_1_to_1(word, |a| each8(a, |a| a.leading_zeros() as u8)),
-        op::CLZ16 => r.op_1_to_1(word, |a| each16(a, |a| a.leading_zeros() as u16)),
-        op::CLZ32 => r.op_1_to_1(word, u32::leading_zeros),
-        op::CTZ8 => r.op_1_to_1(word, |a| each8(a, |a| a.trailing_zeros() as u8)),
-        op::CTZ16 => r.op_1_to_1(word, |a| each16(a, |a| a.trailing_zeros() as u16)),
-        op::CTZ32 => r.op_1_to_1(word, u32::trailing_zeros),
-        op::BSWAP16 => r.op_1_to_1(word, |a| each16(a, u16::swap_bytes)),
-        op::BSWAP32 => r.op_1_to_1(word, u32::swap_bytes),
-
-        op::ADD8 => r.op_2_to_1(word, |a, b| zip8(a, b, u8::wrapping_add)),
-        op::ADD16 => r.op_2_to_1(word, |a, b| zip16(a, b, u16::wrapping_add)),
-        op::ADD32 => r.op_2_to_1(word, u32::wrapping_add),
-        op::SUB8 => r.op_2_to_1(word, |a, b| zip8(a, b, u8::wrapping_sub)),
-        op::SUB16 => r.op_2_to_1(word, |a, b| zip16(a, b, u16::wrapping_sub)),
-        op::SUB32 => r.op_2_to_1(word, u32::wrapping_sub),
-        // The wrapping shifts take their amount modulo the width.
-        op::SHLL8 => r.op_2_to_1(word, |a, b| zip8(a, b, |a, b| a.wrapping_shl(b.into()))),
-        op::SHLL16 => r.op_2_to_1(word, |a, b| zip16(a, b, |a, b| a.wrapping_shl(b.into()))),
-        op::SHLL32 => r.op_2_to_1(word, u32::wrapping_shl),
-        op::SHRL8 => r.op_2_to_1(word, |a, b| zip8(a, b, |a, b| a.wrapping_shr(b.into()))),
-        op::SHRL16 => r.op_2_to_1(word, |a, b| zip16(a, b, |a, b| a.wrapping_shr(b.into()))),
-        op::SHRL32 => r.op_2_to_1(word, u32::wrapping_shr),
-        op::SHRA8 => {
-            r.op_2_to_1(word, |a, b| zip8(a, b, |a, b| (a as i8).wrapping_shr(b.into()) as u8))
-        }
-        op::SHRA16 => {
-            r.op_2_to_1(word, |a, b| zip16(a, b, |a, b| (a as i16).wrapping_shr(b.into()) as u16))
-        }
-        op::SHRA32 => r.op_2_to_1(word, |a, b| (a as i32).wrapping_shr(b) as u32),
-        op::ROTL8 => r.op_2_to_1(word, |a, b| zip8(a, b, |a, b| a.rotate_left(b.into()))),
-        op::ROTL16 => r.op_2_to_1(word, |a, b| zip16(a, b, |a, b| a.rotate_left(b.into()))),
-        op::ROTL32 => r.op_2_to_1(word, u32::rotate_left),
-        op::MUL8 => r.op_2_to_1(word, |a, b| zip8(a, b, u8::wrapping_mul)),
-        op::MUL16 => r.op_2_to_1(word, |a, b| zip16(a, b, u16::wrapping_mul)),
-        op::MUL32 => r.op_2_to_1(word, u32::wrapping_mul),
-        op::AND => r.op_2_to_1(word, |a, b| a & b),
-        op::OR => r.op_2_to_1(word, |a, b| a | b),
-        op::XOR => r.op_2_to_1(word, |a, b| a ^ b),
-
-        op::ADD8C => r.op_2_to_2(word, |a, b| wide8(a, b, |a, b| u16::from(a) + u16::from(b))),
-        op::ADD16C => r.op_2_to_2(word, |a, b| wide16(a, b, |a, b| u32::from(a) + u32::from(b))),
-        op::ADD32C => r.op_2_to_2(word, |a, b| u64::from(a) + u64::from(b)),
-        op::SUB8C => {
-            r.op_2_to_2(word, |a, b| wide8(a, b, |a, b| u16::from(a).wrapping_sub(u16::from(b))))
-        }
-        op::SUB16C => {
-            r.op_2_to_2(word, |a, b| wide16(a, b, |a, b| u32::from(a).wrapping_sub(u32::from(b))))
-        }
-        op::SUB32C => r.op_2_to_2(word, |a, b| u64::from(a).wrapping_sub(u64::from(b))),
-        op::MUL8C => r.op_2_to_2(word, |a, b| {
-            wide8(a, b, |a, b| (i16::from(a as i8) * i16::from(b as i8)) as u16)
-        }),
-        op::MUL16C => r.op_2_to_2(word, |a, b| {
-            wide16(a, b, |a, b| (i32::from(a as i16) * i32::from(b as i16)) as u32)
-        }),
-        op::MUL32C => r.op_2_to_2(word, |a, b| (i64::from(a as i32) * i64::from(b as i32)) as u64),
-        op::MULSU8C => r.op_2_to_2(word, |a, b| {
-            wide8(a, b, |a, b| (i16::from(a as i8).wrapping_mul(i16::from(b))) as u16)
-        }),
-        op::MULSU16C => r.op_2_to_2(word, |a, b| {
-            wide16(a, b, |a, b| (i32::from(a as i16).wrapping_mul(i32::from(b))) as u32)
-        }),
-        op::MULSU32C => {
-            r.op_2_to_2(word, |a, b| (i64::from(a as i32)).wrapping_mul(i64::from(b)) as u64)
-        }
-        op::MULU8C => r.op_2_to_2(word, |a, b| wide8(a, b, |a, b| u16::from(a) * u16::from(b))),
-        op::MULU16C => r.op_2_to_2(word, |a, b| wide16(a, b, |a, b| u32::from(a) * u32::from(b))),
-        op::MULU32C => r.op_2_to_2(word, |a, b| u64::from(a) * u64::from(b)),
-
-        op::ADD64 => r.op_4_to_2(word, u64::wrapping_add),
-        op::SUB64 => r.op_4_to_2(word, u64::wrapping_sub),
-        op::SHLL64 => r.op_4_to_2(word, |a, b| a.wrapping_shl(b as u32)),
-        op::SHRL64 => r.op_4_to_2(word, |a, b| a.wrapping_shr(b as u32)),
-        op::SHRA64 => r.op_4_to_2(word, |a, b| (a as i64).wrapping_shr(b as u32) as u64),
-        op::ROTL64 => r.op_4_to_2(word, |a, b| a.rotate_left(b as u32 & 63)),
-        op::ROTR64 => r.op_4_to_2(word, |a, b| a.rotate_right(b as u32 & 63)),
-        op::MUL64 => r.op_4_to_2(word, u64::wrapping_mul),
-
-        op::ADD64C => r.op_4_to_4(word, |a, b| u128::from(a) + u128::from(b)),
-        // A borrow sets the high half.
-        op::SUB64C => r.op_4_to_4(word, |a, b| u128::from(a).wrapping_sub(u128::from(b))),
-        op::MUL64C => {
-            r.op_4_to_4(word, |a, b| (i128::from(a as i64) * i128::from(b as i64)) as u128)
-        }
-        op::MULSU64C => {
-            r.op_4_to_4(word, |a, b| (i128::from(a as i64)).wrapping_mul(i128::from(b)) as u128)
-        }
-        op::MULU64C => r.op_4_to_4(word, |a, b| u128::from(a) * u128::from(b)),
-
-        _ => Err(ExecError::Invalid),
-    }
-}
-
-fn lanes8(a: u32) -> [u8; 4] {
-    a.to_le_bytes()
-}
-
-fn lanes16(a: u32) -> [u16; 2] {
-    [a as u16, (a >> 16) as u16]
-}
-
-fn join16([low, high]: [u16; 2]) -> u32 {
-    u32::from(high) << 16 | u32::from(low)
-}
-
-fn each8(a: u32, f: impl Fn(u8) -> u8) -> u32 {
-    u32::from_le_bytes(lanes8(a).map(f))
-}
-
-fn each16(a: u32, f: impl Fn(u16) -> u16) -> u32 {
-    join16(lanes16(a).map(f))
-}
-
-fn zip8(a: u32, b: u32, f: impl Fn(u8, u8) -> u8) -> u32 {
-    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (lanes8(a), lanes8(b));
-    u32::from_le_bytes([f(a0, b0), f(a1, b1), f(a2, b2), f(a3, b3)])
-}
-
-fn zip16(a: u32, b: u32, f: impl Fn(u16, u16) -> u16) -> u32 {
-    let ([a0, a1], [b0, b1]) = (lanes16(a), lanes16(b));
-    join16([f(a0, b0), f(a1, b1)])
-}
-
-fn wide8(a: u32, b: u32, f: impl Fn(u8, u8) -> u16) -> u64 {
-    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (lanes8(a), lanes8(b));
-    let low = join16([f(a0, b0), f(a1, b1)]);
-    let high = join16([f(a2, b2), f(a3, b3)]);
-    u64::from(high) << 32 | u64::from(low)
-}
-
-fn wide16(a: u32, b: u32, f: impl Fn(u16, u16) -> u32) -> u64 {
-    let ([a0, a1], [b0, b1]) = (lanes16(a), lanes16(b));
-    u64::from(f(a1, b1)) << 32 | u64::from(f(a0, b0))
 }

@@ -66,6 +66,19 @@ pub enum Class {
 }
 
 impl Class {
+    /// The class of an opcode, or `None` when it is no operation on registers.
+    #[must_use]
+    pub const fn of(opcode: u8) -> Option<Class> {
+        match opcode {
+            POPCNT8..ADD8 => Some(Class::Op1To1),
+            ADD8..ADD8C => Some(Class::Op2To1),
+            ADD8C..ADD64 => Some(Class::Op2To2),
+            ADD64..ADD64C => Some(Class::Op4To2),
+            ADD64C..IN => Some(Class::Op4To4),
+            _ => None,
+        }
+    }
+
     /// The opcodes of the class.
     #[must_use]
     pub const fn opcodes(self) -> Range<u8> {
@@ -188,6 +201,10 @@ mod tests {
         assert_eq!(classes[0].opcodes().start, 1);
         for pair in classes.windows(2) {
             assert_eq!(pair[0].opcodes().end, pair[1].opcodes().start);
+        }
+        for code in 0..=u8::MAX {
+            let class = Class::of(code);
+            assert_eq!(class, classes.into_iter().find(|class| class.opcodes().contains(&code)));
         }
         assert!((1..=END).all(|code| name(code).is_some()));
         assert_eq!((name(0), name(END + 1)), (None, None));
