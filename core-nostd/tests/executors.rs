@@ -7,7 +7,7 @@ use packetcrypt_core::primitives::expand;
 use packetcrypt_core::randhash::opcode::{self as op, Class};
 use packetcrypt_core::randhash::{Execute, Generator, Interpreter, LanesInterpreter, Program};
 use packetcrypt_core::{Backend, ExecError};
-use packetcrypt_vectors::{files, numbered, unhex, unhex_array};
+use packetcrypt_vectors::{files, unhex, unhex_array};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -246,7 +246,7 @@ fn programs_of_the_vectors() {
     let mut executors = executors(OPS_MAX);
     let mut items = Vec::new();
     let mut states = Vec::new();
-    for file in numbered("randhash", "programs", "json") {
+    for file in files("randhash", "programs", "json") {
         let json = file.json();
         let cases = list(&json["programs"]);
         for (at, case) in cases.iter().enumerate() {

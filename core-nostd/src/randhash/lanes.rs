@@ -344,8 +344,8 @@ impl Machine {
                 core::array::from_fn(|lane| 0_u32.wrapping_sub(u32::from(mask >> lane & 1)));
             for (row, slot) in self.output[position..].iter_mut().zip(slots) {
                 let values = &self.slots[usize::from(*slot)];
-                for lane in 0..LANES {
-                    row.0[lane] = row.0[lane].wrapping_add(values.0[lane] & wanted[lane]);
+                for ((sum, value), wanted) in row.0.iter_mut().zip(values.0).zip(wanted) {
+                    *sum = sum.wrapping_add(value & wanted);
                 }
             }
             self.positions[0] = moved(self.positions[0]);

@@ -660,3 +660,107 @@ impl Lowering<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::params::OPS_MAX;
+
+    const LOOP: u32 = op::LOOP as u32;
+    const IN: u32 = op::IN as u32;
+    const END: u32 = op::END as u32;
+    const JMP: u32 = op::JMP as u32;
+    const IF: u32 = op::IF_RANDOM as u32;
+    const MEMORY: u32 = op::MEMORY as u32;
+    const ADD: u32 = op::ADD32 as u32;
+
+    fn lowered(words: &[u32]) -> Option<Vec<Step>> {
+        let mut lowered = Lowered::new();
+        lowered.lower(words, OPS_MAX).ok().map(|()| lowered.steps().to_vec())
+    }
+
+    fn add(a: u32, b: u32) -> u32 {
+        ADD | a << op::REG_A_SHIFT | b << op::REG_B_SHIFT
+    }
+
+    /// A MEMORY word with step 1.
+    const READ: u32 = MEMORY | 1 << 13;
+
+    #[test]
+    fn what_a_loop_does_not_change_is_before_it() {
+        // Registers: 0 MARK, 1 memory, 2 IN; 3 MARK, 4 memory, 5 = 1 + 2, 6 = 2 + 2, 7 = 4 + 5.
+        let inner = [5 << 20 | LOOP, READ, add(1, 2), add(2, 2), add(4, 5), END];
+        let words = [&[3 << 20 | LOOP, READ, 9 << 20 | IN][..], &inner, &[END]].concat();
+        let steps = lowered(&words).unwrap();
+        let kinds: Vec<char> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Compute { .. } => 'c',
+                Step::Memory { .. } => 'm',
+                Step::Loop { .. } => 'l',
+                Step::Again { .. } => 'a',
+                _ => '?',
+            })
+            .collect();
+        // 2 + 2 before both loops, 1 + 2 before the inner one, 4 + 5 inside.
+        assert_eq!(kinds, ['c', 'l', 'm', 'c', 'l', 'm', 'c', 'a', 'a']);
+        let input = (INPUT_SLOT + 9) as Slot;
+        let outermost = Step::Compute {
+            opcode: op::ADD32,
+            to: STACK_SLOTS as Slot,
+            a: [input; 2],
+            b: [input; 2],
+        };
+        assert_eq!(steps[0], outermost);
+    }
+
+    #[test]
+    fn programs_without_a_fixed_form_are_refused() {
+        let good = [2 << 20 | LOOP, IN, IN, add(1, 2), END];
+        assert!(lowered(&good).is_some());
+        let mut limited = Lowered::new();
+        assert_eq!(limited.lower(&good, 9), Ok(()));
+        assert_eq!(limited.lower(&good, 8), Err(UnusualProgramError));
+        assert!(limited.steps().is_empty());
+
+        let refused: &[&[u32]] = &[
+            &[],
+            &[IN],
+            &[2 << 20 | LOOP, IN],
+            &[2 << 20 | LOOP, IN, END, END],
+            // No iterations.
+            &[LOOP, IN, END],
+            // The MARK, a pair with the MARK, a register that is not there.
+            &[2 << 20 | LOOP, IN, add(0, 1), END],
+            &[2 << 20 | LOOP, IN, u32::from(op::ADD64) | 1 << 9 | 1 << 20, END],
+            &[2 << 20 | LOOP, IN, add(1, 2), END],
+            // An opcode that is none, a jump without branch.
+            &[2 << 20 | LOOP, 71, END],
+            &[2 << 20 | LOOP, JMP, END],
+            // MEMORY behind an inner loop.
+            &[2 << 20 | LOOP, 2 << 20 | LOOP, END, READ, END],
+        ];
+        for words in refused {
+            assert_eq!(lowered(words), None, "{words:08x?}");
+        }
+    }
+
+    #[test]
+    fn branches_must_join() {
+        let program = |to_no: u32, over_no: u32| {
+            let branch = [IF | 1 << 9, JMP | to_no << 8, IN, END, JMP | over_no << 8, IN, IN, END];
+            [&[2 << 20 | LOOP, IN][..], &branch, &[END]].concat()
+        };
+        let steps = lowered(&program(3, 3)).unwrap();
+        let branch = Step::If { condition: INPUT_SLOT as Slot, mask: 1, otherwise: 3, join: 4 };
+        assert_eq!(steps[1], branch);
+        for (to_no, over_no) in [(2, 3), (4, 3), (3, 2), (3, 4)] {
+            assert_eq!(lowered(&program(to_no, over_no)), None, "{to_no} {over_no}");
+        }
+        let mut lowered = Lowered::new();
+        lowered.lower(&program(3, 3), OPS_MAX).unwrap();
+        assert!(lowered.diverges());
+    }
+}
