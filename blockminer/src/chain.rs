@@ -44,6 +44,8 @@ struct Known {
     /// What `next` was before, and until when a share for it may be sent.
     before: Option<(Hash32, Instant)>,
     parents: BTreeMap<u32, Parent>,
+    /// Ids of blocks that an earlier process knew, until they are told again.
+    remembered: BTreeMap<u32, Hash32>,
 }
 
 impl Chain {
@@ -60,6 +62,9 @@ impl Chain {
         while known.parents.len() > BLOCKS_MAX {
             known.parents.pop_first();
         }
+        while known.remembered.len() > BLOCKS_MAX {
+            known.remembered.pop_first();
+        }
         replaced
     }
 
@@ -72,14 +77,35 @@ impl Chain {
             .checked_sub(1)
             .and_then(|parent| known.put(parent, next.previous_block, None));
         // Blocks that the pool had told of and that are above its tip now have left the chain.
-        let above = known.parents.range(next.height..).next().map(|(height, _)| *height);
+        let first = |height: Option<&u32>| height.copied();
+        let above = [
+            first(known.parents.range(next.height..).next().map(|(height, _)| height)),
+            first(known.remembered.range(next.height..).next().map(|(height, _)| height)),
+        ];
+        let above = above.into_iter().flatten().min();
         known.parents.split_off(&next.height);
+        known.remembered.split_off(&next.height);
         if let Some(old) = known.next.replace(next)
             && old.previous_block != next.previous_block
         {
             known.before = Some((old.previous_block, Instant::now() + grace));
         }
         replaced.or(above)
+    }
+
+    /// Takes over what an earlier process knew of blocks on which announcements in the store were
+    /// made. Another block at such a height is then a reorganisation.
+    pub(crate) fn remember(&self, blocks: &[(u32, [u8; 32])]) {
+        self.write().remembered = blocks.iter().map(|(at, hash)| (*at, Hash32(*hash))).collect();
+    }
+
+    /// The blocks that are known, for a later process.
+    #[must_use]
+    pub(crate) fn blocks(&self) -> Vec<(u32, [u8; 32])> {
+        let known = self.read();
+        let mut blocks = known.remembered.clone();
+        blocks.extend(known.parents.iter().map(|(height, parent)| (*height, parent.hash)));
+        blocks.into_iter().map(|(height, hash)| (height, hash.0)).collect()
     }
 
     /// The block to be mined next, `None` before the first work.
@@ -129,13 +155,15 @@ impl Known {
         signing_key: Option<Option<Hash32>>,
     ) -> Option<u32> {
         let Some(old) = self.parents.get_mut(&height) else {
+            let before = self.remembered.remove(&height);
+            let replaced: Vec<_> = before.filter(|before| *before != hash).into_iter().collect();
+            let is_other = !replaced.is_empty();
             // A block whose signing key is not told is left for later: without it nothing can be
             // said of announcements that are signed.
             if let Some(signing_key) = signing_key {
-                let replaced = Vec::new();
                 self.parents.insert(height, Parent { hash, signing_key, replaced });
             }
-            return None;
+            return is_other.then_some(height);
         };
         if old.hash == hash {
             if let Some(signing_key) = signing_key {
@@ -205,6 +233,23 @@ mod tests {
         assert_eq!(chain.learn_work(next(12, 11), GRACE), Some(12));
         assert_eq!(chain.parent(12), None);
         assert!(chain.parent(11).is_some());
+    }
+
+    #[test]
+    fn a_block_that_was_replaced_while_the_miner_was_off_is_told() {
+        let before = Chain::default();
+        for height in 10..14 {
+            before.learn_block(height, hash(height as u8), None);
+        }
+        let chain = Chain::default();
+        chain.remember(&before.blocks());
+        assert_eq!(chain.blocks(), before.blocks());
+        assert_eq!(chain.learn_block(10, hash(10), None), None);
+        assert_eq!(chain.learn_block(11, hash(1), None), Some(11));
+        assert_eq!(chain.parent(11).unwrap().replaced, [hash(11)]);
+        // The tip is lower than it was.
+        assert_eq!(chain.learn_work(next(13, 12), GRACE), Some(13));
+        assert_eq!(chain.learn_work(next(13, 12), GRACE), None);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The block miner's configuration.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
+use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::address;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
 
-use crate::store;
+use crate::store::{self, Numa};
 
 /// Mining threads and tree threads at most.
 const THREADS_MAX: usize = 4096;
@@ -40,6 +42,17 @@ pub struct Config {
     pub min_free: f64,
     /// Whether to ask the system for huge pages. Default true; without them mining is slower.
     pub huge_pages: bool,
+    /// A file in which the announcements outlive the process, so that a restarted miner goes on
+    /// within seconds. Not used by default: announcements are in memory alone. Its length is that
+    /// of the memory but for index and trees.
+    pub arena_file: Option<PathBuf>,
+    /// Where the memory for announcements comes from on a machine with several memory nodes:
+    /// `default`, `interleave` (from all in turn), `replicate` (a copy for each node, which takes
+    /// its memory in addition).
+    pub numa: Numa,
+    /// Whether mining threads stay on a CPU each, when there are not more of them than CPUs.
+    /// Default true.
+    pub pin_threads: bool,
     /// Part of the arriving announcements, 0 to 1, of which the proof is checked. Default 0.01.
     pub check_chance: f64,
     /// How long a peer that sent a bad announcement is dropped at first, s. Doubles each time.
@@ -49,6 +62,15 @@ pub struct Config {
     pub download: bool,
     /// Handlers from which is downloaded at the same time, at most. Default 30.
     pub downloaders: usize,
+    /// Connections to one handler. Default 2.
+    pub download_connections: usize,
+    /// Threads that download, hash and take in; 0, the default, for one in four cores.
+    pub download_threads: usize,
+    /// What downloads run on: `auto` (glommio on io_uring where it works, else epoll), `glommio`,
+    /// `epoll`. Default `auto`.
+    pub engine: EngineKind,
+    /// Handlers to download from beside those that the pool names, by their URL. None by default.
+    pub handlers: Vec<String>,
     /// How long to wait before asking again for a handler's new announcements, ms. Default 500.
     pub download_poll_ms: u64,
     /// Announcements by UDP; not used by default.
@@ -117,10 +139,17 @@ impl Default for Config {
             memory_mib: 4096,
             min_free: 0.1,
             huge_pages: true,
+            arena_file: None,
+            numa: Numa::Default,
+            pin_threads: true,
             check_chance: 0.01,
             drop_peer_s: 120,
             download: true,
             downloaders: 30,
+            download_connections: 2,
+            download_threads: 0,
+            engine: EngineKind::Auto,
+            handlers: Vec::new(),
             download_poll_ms: 500,
             sprayer: None,
             uploaders: 4,
@@ -155,6 +184,11 @@ impl Config {
         let chance = (0.0..=1.0).contains(&self.check_chance);
         rule("check_chance", self.check_chance, chance, "must be from 0 to 1")?;
         within("downloaders", self.downloaders, 1, TASKS_MAX)?;
+        within("download_connections", self.download_connections, 1, TASKS_MAX)?;
+        within("download_threads", self.download_threads, 0, TASKS_MAX)?;
+        for url in &self.handlers {
+            rule("handlers", url, url.starts_with("http://"), "must be http:// URLs")?;
+        }
         let poll = self.download_poll_ms >= 10;
         rule("download_poll_ms", self.download_poll_ms, poll, "must be at least 10")?;
         within("uploaders", self.uploaders, 1, TASKS_MAX)?;

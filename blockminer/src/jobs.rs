@@ -23,11 +23,11 @@ use tokio::task::JoinHandle;
 use crate::chain::{Chain, Next};
 use crate::choose::{self, Choice, choose};
 use crate::class::ClassSummary;
-use crate::intake::Peers;
 use crate::job::Job;
+use crate::peers::Peers;
 use crate::search::Workers;
 use crate::stats::BuildFigures;
-use crate::store::Store;
+use crate::store::{Keeper, Store};
 use crate::tree::{AnnTree, CountRule};
 
 /// How often is looked whether another tree is worth building.
@@ -94,6 +94,8 @@ pub(crate) struct Jobs {
     pub(crate) peers: Arc<Peers>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) status: Arc<JobsStatus>,
+    /// Remembers the blocks for a restart.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) state: State,
 }
 
@@ -170,6 +172,13 @@ impl Jobs {
         {
             self.state.work = Some(work.clone());
             self.switch();
+        }
+        if let Some(keeper) = self.keeper.clone() {
+            let blocks = self.chain.blocks();
+            // Waits for the disk, which mining must not.
+            drop(tokio::task::spawn_blocking(move || {
+                keeper.change(|snapshot| snapshot.blocks = blocks);
+            }));
         }
     }
 
@@ -326,10 +335,13 @@ impl Jobs {
         self.state.ready = None;
         let (store, members, threads) =
             (self.store.clone(), choice.members.clone(), self.rules.tree_threads);
+        // What the new tree has in common with the one that is mined with is in order already.
+        let base = self.workers.job();
         self.state.building = Some(tokio::task::spawn_blocking(move || {
             // The classes may have changed since the choice: then the next look chooses anew.
             let set = store.pin(&members)?;
-            AnnTree::build(set, CountRule::Odd, threads).ok()
+            let base = base.as_ref().map(|job| job.tree().set());
+            AnnTree::build(set, base, CountRule::Odd, threads).ok()
         }));
     }
 }

@@ -19,6 +19,7 @@
 //! | [`share`] | a solution made into an upload, and checked |
 //! | [`fetch`] | which handlers announcements are downloaded from |
 //! | [`stats`] | figures |
+//! | [`measure`] | what `packetcrypt bench blk` and `bench ingest` measure |
 //!
 //! Mining, building trees, taking announcements in and checking shares run on threads of their
 //! own; the rest is asynchronous. [`start`] starts it all, [`Running::join`] waits for the end.
@@ -28,15 +29,18 @@ pub mod class;
 pub mod config;
 pub mod fetch;
 pub mod job;
+pub mod measure;
 pub mod share;
 pub mod stats;
 pub mod store;
 pub mod tree;
 
 mod chain;
+mod hash;
 mod intake;
 mod jobs;
 mod observe;
+mod peers;
 mod prove;
 mod run;
 mod search;

@@ -7,18 +7,31 @@ use std::time::{Duration, Instant};
 
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::pool_client::PoolClient;
+use packetcrypt_net::sprayer::Sprayer;
 
 use crate::chain::Chain;
 use crate::choose;
-use crate::intake::Peers;
 use crate::jobs::JobsStatus;
+use crate::peers::Peers;
 use crate::search::Workers;
-use crate::stats::{ArrivalCounters, JobFigures, ShareCounters, Stats, StoreStats, hashes_of};
+use crate::stats::{
+    ArrivalCounters, ArrivalFigures, DropReason, JobFigures, ShareCounters, Stats, StoreStats,
+    hashes_of, poisson_95,
+};
 use crate::store::Store;
 use crate::upload::UploadQueue;
 
 /// The rate is that of this many seconds.
 const RATE_SECONDS: usize = 10;
+
+/// Announcements that a nonce reads from memory: the first draw is the same for all nonces of a
+/// header, so it stays in the cache (spec 04, 6).
+const READ_BYTES_PER_NONCE: f64 = 3.0 * packetcrypt_core::params::ANNOUNCEMENT_BYTES as f64;
+/// How often the pages of the arena are looked at.
+const PAGES_EVERY: Duration = Duration::from_secs(60);
+
+/// Bytes of the arena, and of them in huge pages where the system tells.
+type PageBytes = (u64, Option<u64>);
 
 /// Everything that figures are read from.
 pub(crate) struct Observer {
@@ -31,9 +44,12 @@ pub(crate) struct Observer {
     pub(crate) arrivals: Arc<ArrivalCounters>,
     pub(crate) shares: Arc<ShareCounters>,
     pub(crate) uploads: Arc<UploadQueue>,
+    pub(crate) sprayer: Option<Arc<Sprayer>>,
     pub(crate) backend: &'static str,
     /// Nonces at the last seconds, the oldest first.
     pub(crate) samples: Mutex<VecDeque<(Instant, u64)>>,
+    /// Bytes of the arena and of its huge pages, and when they were looked at.
+    pub(crate) pages: Mutex<Option<(Instant, PageBytes)>>,
 }
 
 impl Observer {
@@ -58,6 +74,9 @@ impl Observer {
         });
         let mut shares = self.shares.figures();
         shares.queued = self.uploads.len() as u64;
+        shares.expected = self.workers.expected();
+        shares.expected_95 = poisson_95(shares.expected);
+        let (arena_bytes, huge_page_bytes) = self.pages();
         Stats {
             pool: self.pool.status(),
             height,
@@ -68,12 +87,27 @@ impl Observer {
             nonces: self.workers.nonces(),
             nonces_per_second,
             effective_per_second: effective,
+            read_bytes_per_second: nonces_per_second * READ_BYTES_PER_NONCE,
+            arena_bytes,
+            huge_page_bytes,
             builds,
             store: self.store_stats(height),
-            announcements: self.arrivals.figures(),
+            announcements: self.arrivals(),
             peers: self.peers.figures(),
             shares,
         }
+    }
+
+    /// What arrived, with what the sprayer had no room for and what waits there.
+    fn arrivals(&self) -> ArrivalFigures {
+        let mut figures = self.arrivals.figures();
+        if let Some(sprayer) = &self.sprayer {
+            let udp = sprayer.received().counters();
+            figures.received += udp.dropped + udp.queued;
+            figures.queued += udp.queued;
+            *figures.dropped.entry(DropReason::QueueFull.name()).or_default() += udp.dropped;
+        }
+        figures
     }
 
     fn store_stats(&self, height: Option<u32>) -> StoreStats {
@@ -96,6 +130,20 @@ impl Observer {
             pinned: figures.pinned,
             recycled: figures.recycled,
             classes: figures.classes,
+        }
+    }
+
+    /// Bytes of the arena, and of them in huge pages. Looked at now and then, since the system walks
+    /// all pages for it.
+    fn pages(&self) -> PageBytes {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        match *pages {
+            Some((at, bytes)) if at.elapsed() < PAGES_EVERY => bytes,
+            _ => {
+                let bytes = self.store.page_bytes();
+                *pages = Some((Instant::now(), bytes));
+                bytes
+            }
         }
     }
 
@@ -146,6 +194,19 @@ fn metrics_of(stats: &Stats) -> String {
         "effective_per_second",
         "Nonces a second times the multiplier of the job",
         stats.effective_per_second,
+    );
+    text.gauge(
+        "read_bytes_per_second",
+        "Bytes of announcements read a second for nonces",
+        stats.read_bytes_per_second,
+    );
+    text.gauge("arena_bytes", "Bytes of the arena", stats.arena_bytes as f64);
+    let huge = stats.huge_page_bytes.unwrap_or(0);
+    text.gauge("huge_page_bytes", "Bytes of the arena in huge pages", huge as f64);
+    text.counter(
+        "shares_expected",
+        "Solutions that the nonces tried should have found on average",
+        &[(String::new(), stats.shares.expected)],
     );
     text.gauge("mining", "1 while a job is mined", f64::from(u8::from(stats.job.is_some())));
     text.gauge("height", "Height of the block to be mined", stats.height.map_or(0.0, f64::from));

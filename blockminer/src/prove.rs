@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use packetcrypt_core::announcement::CheckScratch;
-
-use crate::intake::{Intake, ProofCheck, check_proof};
+use crate::intake::{Checker, Fault, Intake};
 use crate::search::Found;
 use crate::share::Share;
 use crate::stats::ShareOutcome;
@@ -37,13 +35,13 @@ impl Prover {
     }
 
     fn run(&self, found: &Receiver<Found>) {
-        let mut scratch = Box::new(CheckScratch::new());
+        let mut checker = Checker::new();
         while let Ok(found) = found.recv() {
-            self.prove(found, &mut scratch);
+            self.prove(found, &mut checker);
         }
     }
 
-    fn prove(&self, found: Found, scratch: &mut CheckScratch) {
+    fn prove(&self, found: Found, checker: &mut Checker) {
         let Found { job, header_nonce, solution, ticket } = found;
         if !self.intake.chain.takes_shares_on(&job.previous_block()) {
             return ticket.finish(ShareOutcome::Stale);
@@ -51,7 +49,7 @@ impl Prover {
         let checked = Share::assemble(job, header_nonce, &solution)
             .and_then(|share| share.check().map(|_| share))
             .map_err(|fault| fault.to_string())
-            .and_then(|share| self.check_announcements(&share, scratch).map(|()| share));
+            .and_then(|share| self.check_announcements(&share, checker).map(|()| share));
         match checked {
             Ok(share) => self.uploads.push(Outgoing::new(&share, ticket)),
             Err(fault) => {
@@ -63,19 +61,17 @@ impl Prover {
 
     /// Checks the proofs of the four announcements whose parent blocks are known. Who sent a bad
     /// one is dropped.
-    fn check_announcements(&self, share: &Share, scratch: &mut CheckScratch) -> Result<(), String> {
+    fn check_announcements(&self, share: &Share, checker: &mut Checker) -> Result<(), String> {
         for (at, announcement) in share.announcements().into_iter().enumerate() {
             let parent = self.intake.chain.parent(announcement.parent_block_height());
             let Some(parent) = parent else { continue };
-            match check_proof(announcement, &parent, scratch) {
-                ProofCheck::Good => {}
-                ProofCheck::Replaced => {
+            match checker.fault(announcement, &parent) {
+                None => {}
+                Some(Fault::Replaced) => {
                     return Err("an announcement was made on a replaced block".to_owned());
                 }
-                ProofCheck::Bad(why) => {
-                    if let Some(source) = share.source_of(at) {
-                        self.intake.drop_peer(source, &why);
-                    }
+                Some(Fault::Bad(why)) => {
+                    self.intake.drop_peer(share.source_of(at), &why);
                     return Err(format!("bad announcement [{why}]"));
                 }
             }

@@ -5,30 +5,36 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packetcrypt_core::backend::Backend;
+use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
 use packetcrypt_net::control::{self, ControlLimits, ControlServer, ListenError};
+use packetcrypt_net::hw::{self, HugePages};
 use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
-use packetcrypt_net::sprayer::SprayerError;
-use packetcrypt_net::{Shutdown, hw};
+use packetcrypt_net::sprayer::{Sprayer, SprayerError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::chain::Chain;
 use crate::config::{Config, ConfigError};
-use crate::fetch::{Feed, download_urls};
-use crate::intake::{Inlet, Intake, Peers};
+use crate::fetch::{Feed, Lines, LinesError, download_urls};
+use crate::intake::{Intake, Taker};
 use crate::jobs::{JobRules, Jobs, JobsStatus, State};
 use crate::observe::Observer;
+use crate::peers::Peers;
 use crate::prove::Prover;
-use crate::search::Workers;
+use crate::search::{self, Workers};
 use crate::spray;
 use crate::stats::{ArrivalCounters, ShareCounters, Stats};
-use crate::store::{self, Pages, Store};
+use crate::store::{
+    self, Keeper, Numa, Pages, Restored, Snapshot, Store, StoreError, StoreOptions,
+};
 use crate::upload::{self, UploadQueue, Uploader};
 
+/// Of so many cores one downloads, when the settings do not say how many.
+const CORES_PER_DOWNLOAD_THREAD: usize = 4;
 /// Blocks below the tip whose ids are asked for, so that proofs of their announcements can be
 /// checked. At usual targets older announcements are worth nothing.
 const PARENTS_DEPTH: u32 = 24;
@@ -39,14 +45,12 @@ pub enum StartError {
     /// A setting breaks a rule.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The memory for announcements can not be had.
-    #[error("{memory_mib} MiB for announcements: {cause}")]
-    Memory {
-        /// MiB that were asked for.
-        memory_mib: u32,
-        /// What the system says.
-        cause: io::Error,
-    },
+    /// The memory or the file for announcements can not be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The threads that download can not be started.
+    #[error("downloads: {0}")]
+    Downloads(#[from] LinesError),
     /// The system gives no thread.
     #[error("no thread: {0}")]
     Thread(io::Error),
@@ -89,9 +93,12 @@ pub struct Running {
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
     config.validate()?;
     let backend = Backend::best();
-    let store = open_store(&config)?;
-    let peers = Arc::new(Peers::new(Duration::from_secs(config.drop_peer_s)));
+    let Opened { store, keeper, before } = open_store(&config)?;
+    let drop_first = Duration::from_secs(config.drop_peer_s);
+    let peers = Arc::new(Peers::new(drop_first, keeper.clone()));
+    peers.restore(&before.sources);
     let (chain, arrivals) = (Arc::new(Chain::default()), Arc::new(ArrivalCounters::default()));
+    chain.remember(&before.blocks);
     let intake = Arc::new(Intake {
         store: store.clone(),
         chain: chain.clone(),
@@ -99,13 +106,13 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         peers: peers.clone(),
         check_chance: config.check_chance,
     });
-    let (inlet, intake_thread) = intake.clone().start().map_err(StartError::Thread)?;
     let uploads = Arc::new(UploadQueue::new(config.upload_queue_len));
-    let prover = Prover { intake, uploads: uploads.clone() };
+    let prover = Prover { intake: intake.clone(), uploads: uploads.clone() };
     let (found, prover_thread) = prover.start().map_err(StartError::Thread)?;
     let shares = Arc::new(ShareCounters::default());
     let threads = if config.threads == 0 { hw::available_cores() } else { config.threads };
-    let workers = Workers::start(threads, backend, &found, &shares).map_err(StartError::Thread)?;
+    let places = search::places(threads, config.pin_threads);
+    let workers = Workers::start(&places, backend, &found, &shares).map_err(StartError::Thread)?;
     drop(found);
     let workers = Arc::new(workers);
     let options = PoolOptions { depth_blocks: PARENTS_DEPTH, ..PoolOptions::block_miner() };
@@ -117,8 +124,11 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         peers: peers.clone(),
         workers: workers.clone(),
         status: Arc::new(JobsStatus::default()),
+        keeper: keeper.clone(),
         state: State::default(),
     };
+    let mut threads = vec![prover_thread];
+    let sprayer = open_sprayer(&config, &intake, &shutdown, &mut threads)?;
     let observer = Arc::new(Observer {
         pool: pool.clone(),
         store,
@@ -129,17 +139,20 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         arrivals,
         shares: shares.clone(),
         uploads: uploads.clone(),
+        sprayer,
         backend: backend.name(),
         samples: Mutex::new(VecDeque::new()),
+        pages: Mutex::new(None),
     });
     let metrics = serve_metrics(&config, &observer, &shutdown).await?;
     let uploaders = start_uploads(&config, &pool, &chain, &uploads, &shares)?;
     let mut tasks = JoinSet::new();
-    start_feeds(&config, &pool, &chain, &peers, inlet, &shutdown, &mut tasks)?;
+    if config.download {
+        start_downloads(&config, &pool, intake, keeper, before, &shutdown, &mut tasks)?;
+    }
     let every = Duration::from_secs(config.stats_interval_s);
     tasks.spawn(observer.clone().run(every, shutdown.clone()));
     tasks.spawn(jobs.run(pool, shutdown.clone()));
-    let threads = vec![intake_thread, prover_thread];
     Ok(Running { observer, tasks, uploads, uploaders, metrics, threads, shutdown })
 }
 
@@ -187,8 +200,7 @@ impl Running {
                 self.shutdown.trigger();
             }
         }
-        // With the mining threads the last sender of solutions ends, and so does the prover; the
-        // feeds have ended, and so does the intake.
+        // With the mining threads the last sender of solutions ends, and so does the prover.
         self.observer.workers.request_stop();
         for thread in self.threads.drain(..) {
             let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
@@ -205,23 +217,81 @@ impl Running {
         if let Some(metrics) = self.metrics.take() {
             metrics.join().await;
         }
+        self.observer.store.unlock();
         failure.map_or_else(|| Ok(self.observer.stats()), Err)
     }
 }
 
-fn open_store(config: &Config) -> Result<Arc<Store>, StartError> {
-    let memory_mib = config.memory_mib;
-    let slots = store::slots_for_memory(memory_mib);
-    let store = Store::new(slots, config.huge_pages)
-        .map_err(|cause| StartError::Memory { memory_mib, cause })?;
-    tracing::info!("{memory_mib} MiB hold {slots} announcements");
-    if config.huge_pages && store.pages() == Pages::Ordinary {
-        tracing::warn!(
-            "no huge pages, mining will be slower: the system refuses MADV_HUGEPAGE; see \
-             /sys/kernel/mm/transparent_hugepage/enabled"
+/// The store, and what an earlier process left beside it.
+struct Opened {
+    store: Arc<Store>,
+    keeper: Option<Arc<Keeper>>,
+    before: Snapshot,
+}
+
+fn open_store(config: &Config) -> Result<Opened, StartError> {
+    let slots = store::slots_for_memory(config.memory_mib);
+    let nodes: Vec<usize> = hw::memory_nodes().iter().map(|node| node.id).collect();
+    let options = StoreOptions {
+        slots,
+        huge_pages: config.huge_pages,
+        numa: config.numa,
+        nodes,
+        file: config.arena_file.clone(),
+        threads: hw::available_cores(),
+    };
+    let started = Instant::now();
+    let (store, restored, kept) = Store::open(&options)?;
+    tracing::info!("{} MiB hold {slots} announcements", config.memory_mib);
+    tell_numa(config.numa, options.nodes.len());
+    if config.huge_pages {
+        tell_pages(&store);
+    }
+    if let Some(file) = &config.arena_file {
+        let Restored { announcements, hashed, dropped } = restored;
+        tracing::info!(
+            "{}: {announcements} announcements of an earlier run found in {} ms ({hashed} hashed \
+             again, {dropped} dropped)",
+            file.display(),
+            started.elapsed().as_millis()
         );
     }
-    Ok(Arc::new(store))
+    let (keeper, before) = kept.unzip();
+    let before = before.unwrap_or_default();
+    Ok(Opened { store: Arc::new(store), keeper: keeper.map(Arc::new), before })
+}
+
+fn tell_numa(numa: Numa, nodes: usize) {
+    match numa {
+        Numa::Default => {}
+        _ if nodes < 2 => {
+            tracing::info!("numa: this machine has 1 memory node, so {numa:?} changes nothing");
+        }
+        Numa::Interleave => tracing::info!("numa: announcements come from {nodes} nodes in turn"),
+        Numa::Replicate => tracing::info!("numa: announcements are copied to {nodes} nodes"),
+    }
+}
+
+/// Says which pages the announcements lie in, and what to run for better ones.
+fn tell_pages(store: &Store) {
+    let (bytes, _) = store.page_bytes();
+    let wanted = HugePages::read().check(bytes);
+    match (store.pages(), wanted) {
+        (Pages::Huge, _) => tracing::info!("huge pages: {} MiB reserved ones", bytes >> 20),
+        (Pages::HugeAdvised, Err(error)) => tracing::info!(
+            "huge pages: none reserved ({error}); the system gives what it has of transparent ones"
+        ),
+        (Pages::HugeAdvised, Ok(())) => {
+            tracing::info!("huge pages: the system gives what it has of transparent ones");
+        }
+        (Pages::Ordinary, Err(error)) => {
+            tracing::warn!("no huge pages, mining will be slower: {error}");
+        }
+        (Pages::Ordinary, Ok(())) => tracing::warn!(
+            "no huge pages, mining will be slower: the file system of the file gives none (a \
+             hugetlbfs does)"
+        ),
+    }
 }
 
 fn job_rules(config: &Config, store: &Store, threads: usize, backend: Backend) -> JobRules {
@@ -273,38 +343,63 @@ fn start_uploads(
     Ok(uploaders)
 }
 
-/// Starts the feeds. The inlet goes with them, so that the intake ends when they do.
-fn start_feeds(
+/// Opens the sprayer, when there is one, and the thread that takes in what it receives.
+fn open_sprayer(
+    config: &Config,
+    intake: &Arc<Intake>,
+    shutdown: &Shutdown,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Option<Arc<Sprayer>>, StartError> {
+    let Some(settings) = &config.sprayer else { return Ok(None) };
+    let sprayer = Arc::new(spray::open(settings, shutdown)?);
+    tracing::info!("sprayer at {}", sprayer.local_addr());
+    let taker = Taker::new(intake.clone());
+    let thread = spray::follow(sprayer.clone(), intake.peers.clone(), taker, shutdown.clone());
+    threads.push(thread.map_err(StartError::Thread)?);
+    Ok(Some(sprayer))
+}
+
+fn start_downloads(
     config: &Config,
     pool: &PoolClient,
-    chain: &Arc<Chain>,
-    peers: &Arc<Peers>,
-    inlet: Inlet,
+    intake: Arc<Intake>,
+    keeper: Option<Arc<Keeper>>,
+    before: Snapshot,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartError> {
-    if let Some(settings) = &config.sprayer {
-        let sprayer = spray::open(settings, shutdown)?;
-        tracing::info!("sprayer at {}", sprayer.local_addr());
-        tasks.spawn(spray::follow(sprayer, peers.clone(), inlet.clone(), shutdown.clone()));
-    }
-    if config.download {
-        let feed = Feed {
-            http: HttpClient::new(ClientOptions::default())?,
-            chain: chain.clone(),
-            peers: peers.clone(),
-            inlet: inlet.clone(),
-            permits: Semaphore::new(config.downloaders),
-            poll: Duration::from_millis(config.download_poll_ms),
-        };
-        tasks.spawn(follow_handlers(Arc::new(feed), pool.config_watch(), shutdown.clone()));
-    }
+    let executors = match config.download_threads {
+        0 => hw::available_cores().div_ceil(CORES_PER_DOWNLOAD_THREAD),
+        threads => threads,
+    };
+    let (lines, executors) = Lines::start(config.engine, executors, &intake)?;
+    let feed = Feed {
+        http: HttpClient::new(ClientOptions::default())?,
+        chain: intake.chain.clone(),
+        peers: intake.peers.clone(),
+        lines,
+        connections: config.download_connections,
+        permits: Semaphore::new(config.downloaders),
+        poll: Duration::from_millis(config.download_poll_ms),
+        keeper,
+        before,
+    };
+    let (feed, own) = (Arc::new(feed), config.handlers.clone());
+    let (pool_config, shutdown) = (pool.config_watch(), shutdown.clone());
+    tasks.spawn(async move {
+        follow_handlers(feed, own, pool_config, shutdown).await;
+        // The feed is gone, and with it the senders for which the executors wait.
+        if let Err(panicked) = executors.join().await {
+            tracing::error!("{panicked} threads of downloads ended with a panic");
+        }
+    });
     Ok(())
 }
 
-/// Follows the handlers that the pool names, as the list changes.
+/// Follows our own handlers and those that the pool names, as the list changes.
 async fn follow_handlers(
     feed: Arc<Feed>,
+    own: Vec<String>,
     mut config: tokio::sync::watch::Receiver<Option<Arc<packetcrypt_proto::config::MasterConfig>>>,
     shutdown: Shutdown,
 ) {
@@ -312,22 +407,20 @@ async fn follow_handlers(
     let mut downloads = JoinSet::new();
     loop {
         let now = config.borrow_and_update().clone();
-        if let Some(now) = now {
-            let urls = download_urls(&now);
-            followed.retain(|url, stop| {
-                let keep = urls.contains(url);
-                if !keep {
-                    stop.trigger();
-                }
-                keep
-            });
-            for url in urls {
-                followed.entry(url.clone()).or_insert_with(|| {
-                    let stop = shutdown.child();
-                    downloads.spawn(feed.clone().follow(url, stop.clone()));
-                    stop
-                });
+        let urls = download_urls(now.as_deref(), &own);
+        followed.retain(|url, stop| {
+            let keep = urls.contains(url);
+            if !keep {
+                stop.trigger();
             }
+            keep
+        });
+        for url in urls {
+            followed.entry(url.clone()).or_insert_with(|| {
+                let stop = shutdown.child();
+                downloads.spawn(feed.clone().follow(url, stop.clone()));
+                stop
+            });
         }
         tokio::select! {
             () = shutdown.cancelled() => break,

@@ -19,6 +19,8 @@ use arc_swap::ArcSwapOption;
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::block::BlockHeader;
 use packetcrypt_core::block::search::{HeaderSearch, Solution};
+use packetcrypt_core::bytes::CompactTarget;
+use packetcrypt_net::hw;
 
 use crate::job::Job;
 use crate::stats::{ShareCounters, ShareOutcome, Ticket};
@@ -54,43 +56,74 @@ struct Shared {
     stop: AtomicBool,
     idle: Mutex<()>,
     wake: Condvar,
-    /// Nonces tried, for each thread.
-    nonces: Vec<Counter>,
+    /// What each thread did.
+    counters: Vec<Counter>,
 }
 
-/// Alone in its cache lines, since each is written by a thread of its own.
+/// Written by one thread, so alone in its cache lines.
 #[derive(Default)]
 #[repr(align(128))]
-struct Counter(AtomicU64);
+struct Counter {
+    /// Nonces tried.
+    nonces: AtomicU64,
+    /// Solutions that these nonces should have found on average: the bits of an `f64`.
+    expected: AtomicU64,
+}
+
+/// Where a mining thread runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The CPU that it is pinned to.
+    pub(crate) cpu: Option<usize>,
+    /// Which of the machine's memory nodes that CPU belongs to, counted from 0.
+    pub(crate) node: usize,
+}
+
+/// Places for so many threads: the CPUs in turn. More threads than CPUs are not pinned, nor is any
+/// where the operator does not want it.
+pub(crate) fn places(threads: usize, pin: bool) -> Vec<Place> {
+    let cpus = hw::available_cpus();
+    let nodes = hw::memory_nodes();
+    let node_of = |cpu| nodes.iter().position(|node| node.cpus.contains(cpu)).unwrap_or(0);
+    (0..threads)
+        .map(|number| {
+            let Some(&cpu) = cpus.cpus().get(number % cpus.len().max(1)) else {
+                return Place::default();
+            };
+            let pinned = pin && threads <= cpus.len();
+            Place { cpu: pinned.then_some(cpu), node: node_of(cpu) }
+        })
+        .collect()
+}
 
 impl Workers {
-    /// Starts this many threads, idle at first.
+    /// Starts a thread at each of these places, idle at first.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub(crate) fn start(
-        threads: usize,
+        places: &[Place],
         backend: Backend,
         found: &SyncSender<Found>,
         counters: &Arc<ShareCounters>,
     ) -> io::Result<Workers> {
-        let threads = threads.max(1);
         let shared = Arc::new(Shared {
             job: ArcSwapOption::empty(),
             changes: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             idle: Mutex::new(()),
             wake: Condvar::new(),
-            nonces: (0..threads).map(|_| Counter::default()).collect(),
+            counters: places.iter().map(|_| Counter::default()).collect(),
         });
-        let mut workers = Workers { shared, threads: Vec::with_capacity(threads) };
+        let mut workers = Workers { shared, threads: Vec::with_capacity(places.len()) };
         let first: u32 = rand::random();
-        for number in 0..threads {
+        for (number, place) in places.iter().enumerate() {
             let worker = Worker {
                 shared: workers.shared.clone(),
                 number,
+                place: *place,
                 header_nonce: first.wrapping_add(number as u32),
-                step: threads as u32,
+                step: places.len() as u32,
                 low_nonce: 0,
                 tried: 0,
                 found: found.clone(),
@@ -122,12 +155,18 @@ impl Workers {
 
     /// Number of threads.
     pub(crate) fn threads(&self) -> usize {
-        self.shared.nonces.len()
+        self.shared.counters.len()
     }
 
     /// Nonces tried by all threads since the start.
     pub(crate) fn nonces(&self) -> u64 {
-        self.shared.nonces.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum()
+        self.shared.counters.iter().map(|counter| counter.nonces.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Solutions that those nonces should have found on average.
+    pub(crate) fn expected(&self) -> f64 {
+        let of = |counter: &Counter| f64::from_bits(counter.expected.load(Ordering::Relaxed));
+        self.shared.counters.iter().map(of).sum()
     }
 
     /// Tells the threads to end, without waiting for them.
@@ -174,6 +213,7 @@ impl Shared {
 struct Worker {
     shared: Arc<Shared>,
     number: usize,
+    place: Place,
     header_nonce: u32,
     /// Number of threads.
     step: u32,
@@ -186,6 +226,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, backend: Backend) {
+        if let Some(Err(error)) = self.place.cpu.map(hw::pin_thread) {
+            tracing::warn!("mining thread {}: {error}", self.number);
+        }
         let mut search =
             Box::new(HeaderSearch::new(&BlockHeader([0; BlockHeader::BYTES]), backend));
         while !self.shared.stop.load(Ordering::Acquire) {
@@ -201,6 +244,7 @@ impl Worker {
     fn mine(&mut self, search: &mut HeaderSearch, job: &Arc<Job>, changes: u64) {
         let tree = job.tree();
         let (target, count) = (job.mining_target(), tree.count());
+        let (chance, node) = (chance_of(target), self.place.node);
         search.set_header(&job.header().with_nonce(self.header_nonce));
         while self.shared.changes.load(Ordering::Acquire) == changes {
             if self.tried >= LOW_NONCES {
@@ -209,21 +253,30 @@ impl Worker {
                 search.set_header(&job.header().with_nonce(self.header_nonce));
             }
             let nonces = (LOW_NONCES - self.tried).min(u64::from(NONCES_PER_STEP)) as u32;
-            let solution =
-                search.search(self.low_nonce, nonces, target, count, |n| tree.announcement(n));
+            let solution = search
+                .search(self.low_nonce, nonces, target, count, |n| tree.announcement_on(node, n));
             let tried = match &solution {
                 Some(solution) => solution.low_nonce.wrapping_sub(self.low_nonce) + 1,
                 None => nonces,
             };
             self.low_nonce = self.low_nonce.wrapping_add(tried);
             self.tried += u64::from(tried);
-            self.shared.nonces[self.number].0.fetch_add(u64::from(tried), Ordering::Relaxed);
+            self.count(tried, chance);
             if let Some(solution) = solution {
                 let ticket = self.counters.found();
                 let (job, header_nonce) = (job.clone(), self.header_nonce);
                 self.send(Found { job, header_nonce, solution, ticket });
             }
         }
+    }
+
+    fn count(&self, tried: u32, chance: f64) {
+        let counter = &self.shared.counters[self.number];
+        counter.nonces.fetch_add(u64::from(tried), Ordering::Relaxed);
+        // This thread alone writes it.
+        let expected = f64::from_bits(counter.expected.load(Ordering::Relaxed));
+        let expected = expected + f64::from(tried) * chance;
+        counter.expected.store(expected.to_bits(), Ordering::Relaxed);
     }
 
     /// Waits while the queue of solutions is full: what is found is not dropped.
@@ -239,5 +292,35 @@ impl Worker {
             };
             thread::sleep(FULL_WAIT);
         }
+    }
+}
+
+/// The part of all hashes that is below a target.
+fn chance_of(target: CompactTarget) -> f64 {
+    let exponent = i32::from((target.0 >> 24) as u8) - 3;
+    f64::from(target.0 & 0x007f_ffff) * 256_f64.powi(exponent - 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chances_are_those_of_the_targets() {
+        let close = |have: f64, want: f64| (have / want - 1.0).abs() < 1e-4;
+        assert!(close(chance_of(CompactTarget(0x207f_ffff)), 0.5));
+        assert!(close(chance_of(CompactTarget(0x2000_ffff)), 1.0 / 256.0));
+        // A target of 2^224, but for what the word cuts: one of 2^32 hashes.
+        assert!(close(chance_of(CompactTarget(0x1d01_0000)), 2_f64.powi(-32)));
+    }
+
+    #[test]
+    fn threads_take_the_cpus_in_turn_and_more_of_them_are_free() {
+        let cpus = hw::available_cpus();
+        let pinned = places(cpus.len(), true);
+        let have: Vec<_> = pinned.iter().filter_map(|place| place.cpu).collect();
+        assert_eq!(have, cpus.cpus());
+        assert!(places(cpus.len() + 1, true).iter().all(|place| place.cpu.is_none()));
+        assert!(places(1, false)[0].cpu.is_none());
     }
 }

@@ -100,7 +100,7 @@ impl Share {
 
     /// Who sent the drawn announcement number `at`, 0 to 3.
     #[must_use]
-    pub fn source_of(&self, at: usize) -> Option<SourceId> {
+    pub fn source_of(&self, at: usize) -> SourceId {
         let tree = self.job.tree();
         tree.set().source_of((self.items[at] % tree.count()) as usize)
     }

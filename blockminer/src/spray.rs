@@ -1,19 +1,25 @@
-//! The UDP feed: subscribes to sprayers and hands on what they send (spec 05, 7).
+//! The UDP feed: subscribes to sprayers and takes in what they send (spec 05, 7).
 //!
-//! Datagrams can not wait: what the intake has no room for is dropped and counted. Where data may
-//! come from is the sprayer's to check; the sender's address tells peers apart.
+//! Datagrams can not wait: what comes faster than it is taken in is dropped by the sprayer's queue,
+//! oldest first, and counted there. Where data may come from is the sprayer's to check; the
+//! sender's address tells peers apart.
 
+use std::io;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use bytes::Bytes;
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::sprayer::{Sprayer, SprayerError, SprayerOptions};
 
 use crate::config::SprayerConfig;
-use crate::intake::{Batch, Inlet, Peers};
+use crate::intake::Taker;
+use crate::peers::Peers;
 
-/// Batches of the sprayer that wait for the task that hands them on.
+/// Batches of the sprayer that wait for being taken in: 128 MiB.
 const BATCHES_MAX: usize = 128;
+/// How long the thread waits before it looks at the signal.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Opens the socket and subscribes.
 pub(crate) fn open(config: &SprayerConfig, shutdown: &Shutdown) -> Result<Sprayer, SprayerError> {
@@ -28,18 +34,22 @@ pub(crate) fn open(config: &SprayerConfig, shutdown: &Shutdown) -> Result<Spraye
     Sprayer::start(options, shutdown)
 }
 
-/// Hands on what comes until the signal.
-pub(crate) async fn follow(sprayer: Sprayer, peers: Arc<Peers>, inlet: Inlet, shutdown: Shutdown) {
-    loop {
-        let batch = tokio::select! {
-            () = shutdown.cancelled() => return,
-            batch = sprayer.receive() => match batch {
-                Some(batch) => batch,
-                None => return,
-            },
-        };
-        let source = peers.source(&format!("udp {}", batch.from));
-        let bytes = Bytes::from(batch.announcements.into_flattened());
-        inlet.offer(Batch { source, bytes });
-    }
+/// Starts the thread that takes in what comes, until the signal.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn follow(
+    sprayer: Arc<Sprayer>,
+    peers: Arc<Peers>,
+    mut taker: Taker,
+    shutdown: Shutdown,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("blk-intake".to_owned()).spawn(move || {
+        let received = sprayer.received();
+        while !shutdown.is_triggered() {
+            let Some(batch) = received.pop_timeout(TICK) else { continue };
+            let source = peers.source(&format!("udp {}", batch.from));
+            taker.take_copies(source, &batch.announcements);
+        }
+    })
 }

@@ -170,7 +170,7 @@ pub(crate) struct ShareCounters {
 }
 
 /// Shares since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ShareFigures {
     /// Solutions found by the mining threads.
     pub found: u64,
@@ -192,6 +192,10 @@ pub struct ShareFigures {
     pub queued: u64,
     /// Uploads that failed and were tried again.
     pub retries: u64,
+    /// Solutions that the nonces tried should have found on average.
+    pub expected: f64,
+    /// Between these two counts a miner that works right has found, 19 times of 20.
+    pub expected_95: (u64, u64),
 }
 
 impl ShareFigures {
@@ -350,6 +354,8 @@ pub struct PeerFigures {
     pub received: u64,
     /// Of them new.
     pub stored: u64,
+    /// Rate of the last long download from it, bytes a second; 0 before there was one.
+    pub download_bytes_per_second: f64,
     /// For how long it stays dropped, ms; 0 when it is not.
     pub dropped_for_ms: u64,
     /// What goes wrong with it, if anything.
@@ -377,6 +383,13 @@ pub struct Stats {
     pub nonces_per_second: f64,
     /// That times the job's multiplier.
     pub effective_per_second: f64,
+    /// Bytes of announcements read a second for these nonces: of the four that a nonce draws, the
+    /// first is the same for all nonces of a header.
+    pub read_bytes_per_second: f64,
+    /// Bytes of the arena.
+    pub arena_bytes: u64,
+    /// Of them in huge pages, looked at once a minute; `None` where the system does not tell.
+    pub huge_page_bytes: Option<u64>,
     /// Trees and jobs.
     pub builds: BuildFigures,
     /// The store.
@@ -419,8 +432,12 @@ impl Stats {
         // Writing to a string does not fail.
         let _ = write!(
             line,
-            " <- [{}] rej: {} stale: {} lost: {} q: {}",
+            " <- [{}] exp: {:.1} ({} to {}) mem: {:.2} GB/s rej: {} stale: {} lost: {} q: {}",
             thousands.join(", "),
+            shares.expected,
+            shares.expected_95.0,
+            shares.expected_95.1,
+            self.read_bytes_per_second / 1e9,
             shares.rejected_total() + shares.duplicate,
             shares.stale,
             shares.lost,
@@ -437,6 +454,30 @@ impl Stats {
 pub(crate) fn hashes_of(target: CompactTarget) -> u64 {
     difficulty::target(target)
         .map_or(0, |target| difficulty::work_for_target(&target).saturating_u64())
+}
+
+/// The counts between which a Poisson distribution of this mean has 95 % of its values.
+pub(crate) fn poisson_95(mean: f64) -> (u64, u64) {
+    /// Above it the normal distribution is as good.
+    const SUMMED_MAX: f64 = 400.0;
+    if mean > SUMMED_MAX {
+        let width = 1.959_964 * mean.sqrt();
+        return ((mean - width).floor() as u64, (mean + width).ceil() as u64);
+    }
+    let (mut count, mut term) = (0_u64, (-mean).exp());
+    let mut sum = term;
+    let mut low = None;
+    loop {
+        if sum > 0.025 {
+            low.get_or_insert(count);
+        }
+        if sum >= 0.975 {
+            return (low.unwrap_or(0), count);
+        }
+        count += 1;
+        term *= mean / count as f64;
+        sum += term;
+    }
 }
 
 /// A rate as the reference prints it: steps of 1000 from 10000 up (spec 05, 8.7).
@@ -505,6 +546,17 @@ mod tests {
         assert_eq!(figures.dropped.len(), DropReason::ALL.len());
         assert_eq!(figures.dropped["bad_proof"], DropReason::BadProof as u64);
         assert_eq!(figures.queued, 200 - figures.dropped.values().sum::<u64>());
+    }
+
+    #[test]
+    fn what_luck_explains_is_told() {
+        assert_eq!(poisson_95(0.0), (0, 0));
+        // Values of tables of the distribution.
+        assert_eq!(poisson_95(1.0), (0, 3));
+        assert_eq!(poisson_95(10.0), (4, 17));
+        assert_eq!(poisson_95(100.0), (81, 120));
+        let (low, high) = poisson_95(1e6);
+        assert!((998_030..=998_050).contains(&low) && (1_001_950..=1_001_970).contains(&high));
     }
 
     #[test]

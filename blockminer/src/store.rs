@@ -5,42 +5,57 @@
 //! An announcement can be mined with as soon as it is in.
 //!
 //! # Who may touch a slot
-//! A slot is free, or vacant (claimed by one arriving announcement, being written), or published in
-//! exactly one class. A job takes a [`PinnedSet`]: it pins the first members of some classes. Slots
-//! go back to the free list only from behind the pinned prefix of their class, so what a set refers
-//! to is immutable until the set is dropped. All of this is decided under one lock, which is held
-//! for index work only: announcements are copied outside of it.
+//! A slot is free, or vacant in a [`Landing`] (being received), or published in exactly one class.
+//! A job takes a [`PinnedSet`]: it pins the first members of some classes. Slots go back to the
+//! free list only from behind the pinned prefix of their class, so what a set refers to is
+//! immutable until the set is dropped. All of this is decided under one lock, which is held for
+//! index work only: announcements are received, hashed and copied outside of it.
 //!
 //! # Recycling
-//! When no slot is free, an arriving announcement takes the place of one that is worth less
+//! When the store is full, an arriving announcement takes the place of one that is worth less
 //! ([`ClassKey::value`]): the worst first, of equals the oldest. One of the same value is replaced
 //! only when it had its best block already (it is 4 blocks old or more), so that a small store
 //! comes to hold some announcements of each age and never only such that still wait.
+//!
+//! # Restart
+//! The arena may be a file. Then a restarted miner finds what was published before, whatever ended
+//! its predecessor ([`restore`], [`state`]).
 
 mod arena;
+mod index;
 mod keys;
+mod landing;
+mod order;
+mod restore;
 mod set;
+mod state;
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use packetcrypt_core::block::tree;
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
-use packetcrypt_core::params::{ANN_WAIT_BLOCKS, ANNOUNCEMENT_BYTES};
+use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 
-use crate::class::{Class, ClassId, ClassKey, ClassSummary, SourceId};
-use arena::{Arena, HASH_BYTES, VacantSlot};
-use keys::{KEY_BYTES, KeySet};
+use crate::class::{Class, ClassId, ClassSummary, SourceId};
+use arena::{Arena, HASH_BYTES, MARK_BYTES};
+use index::Index;
+use keys::KEY_BYTES;
 
+pub use arena::Numa;
 pub(crate) use arena::Pages;
+pub use landing::{Landed, Landing};
+pub(crate) use restore::Keeper;
+pub use restore::{Restored, StoreError};
 pub use set::PinnedSet;
+pub(crate) use state::{Download, Snapshot};
 
 /// Classes that one source may have. More than any honest pool makes; it bounds what a peer that
 /// invents targets costs.
 pub const CLASSES_PER_SOURCE_MAX: usize = 1024;
-/// Age from which an announcement may be replaced by one of the same value.
-const REPLACEABLE_AGE: u32 = ANN_WAIT_BLOCKS + 1;
+/// Announcements of one landing at most: what is asked for at a time.
+pub const LANDING_LEN_MAX: usize = 1024;
 
 /// Bytes of a slot number in a class or in the free list.
 const SLOT_NUMBER_BYTES: usize = 4;
@@ -50,19 +65,47 @@ const TREE_BYTES: usize = SLOT_NUMBER_BYTES + tree::Entry::BYTES;
 /// Trees at a time: the one that is mined with, and the next.
 const TREES: usize = 2;
 
-/// Memory for each announcement, everything included: its bytes, its hash, its key in the table
-/// of duplicates, its place in a class, and two trees. While a tree is built the sort takes memory
-/// that its layers take afterwards.
-pub const MEMORY_PER_ANNOUNCEMENT_BYTES: usize =
-    ANNOUNCEMENT_BYTES + HASH_BYTES + KEY_BYTES + SLOT_NUMBER_BYTES + TREES * TREE_BYTES;
+/// Memory for each announcement, everything included: its bytes, hash and mark, its key in the
+/// table of duplicates, its place in a class, and two trees. While a tree is built the sort takes
+/// memory that its layers take afterwards.
+pub const MEMORY_PER_ANNOUNCEMENT_BYTES: usize = ANNOUNCEMENT_BYTES
+    + HASH_BYTES
+    + MARK_BYTES
+    + KEY_BYTES
+    + SLOT_NUMBER_BYTES
+    + TREES * TREE_BYTES;
 
 const _: () = assert!(MEMORY_PER_ANNOUNCEMENT_BYTES <= 1200);
+
+/// Slots of a store that are there for landings, beside those for announcements.
+#[must_use]
+fn landing_slots(slots: u32) -> u32 {
+    (slots / 16).clamp(64, 32 * LANDING_LEN_MAX as u32)
+}
 
 /// Announcements that fit this many MiB.
 #[must_use]
 pub fn slots_for_memory(memory_mib: u32) -> u32 {
-    let bytes = u64::from(memory_mib) << 20;
-    u32::try_from(bytes / MEMORY_PER_ANNOUNCEMENT_BYTES as u64).unwrap_or(u32::MAX)
+    let fit = (u64::from(memory_mib) << 20) / MEMORY_PER_ANNOUNCEMENT_BYTES as u64;
+    let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+    fit.saturating_sub(landing_slots(fit))
+}
+
+/// What a store is made of.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// Announcements that fit.
+    pub slots: u32,
+    /// Whether to ask for huge pages.
+    pub huge_pages: bool,
+    /// Where memory comes from on a machine with several memory nodes.
+    pub numa: Numa,
+    /// The numbers of those nodes.
+    pub nodes: Vec<usize>,
+    /// A file in which the announcements outlive the process.
+    pub file: Option<PathBuf>,
+    /// Threads that look through the file at the start; 0 counts as 1.
+    pub threads: usize,
 }
 
 /// An announcement at the door of the store, with what was read and computed from it already.
@@ -89,14 +132,28 @@ pub struct Inserted {
     pub no_room: u64,
     /// Their source has too many classes.
     pub too_many_classes: u64,
-    /// Their source or parent block was given up while they were copied.
+    /// Their source or parent block was given up while they were judged.
     pub retired: u64,
 }
+
+impl std::ops::AddAssign for Inserted {
+    fn add_assign(&mut self, other: Inserted) {
+        self.stored += other.stored;
+        self.duplicate += other.duplicate;
+        self.no_room += other.no_room;
+        self.too_many_classes += other.too_many_classes;
+        self.retired += other.retired;
+    }
+}
+
+/// When announcements were judged: between two times that something was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(u64);
 
 /// Figures of the store at one moment, in announcements unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreFigures {
-    /// Slots of the arena.
+    /// Announcements that fit.
     pub slots: u64,
     /// In a class.
     pub held: u64,
@@ -111,69 +168,94 @@ pub struct StoreFigures {
 /// The store. Shared by feeds, the builder of trees, and (through [`PinnedSet`]) the jobs.
 pub struct Store {
     arena: Arena,
+    slots: u32,
     index: Mutex<Index>,
 }
 
-struct Index {
-    classes: BTreeMap<ClassId, Class>,
-    open: HashMap<ClassKey, ClassId>,
-    keys: KeySet,
-    free: Vec<u32>,
-    /// Slots from here on were never used.
-    untouched: u32,
-    next_class: u64,
-    next_pin: u64,
-    /// Counts retirements, so that arrivals copied meanwhile are not published.
-    retirements: u64,
-    recycled: u64,
-}
-
-/// Arrivals that have their key in the table and their slot in hand.
-struct Reserved<'a> {
-    taken: Vec<(VacantSlot, &'a Arrival<'a>)>,
-    retirements: u64,
-}
-
 impl Store {
-    /// Maps a store of this many announcements.
+    /// Maps a store of this many announcements in anonymous memory.
     ///
     /// # Errors
     /// When the system does not give the address space.
     pub fn new(slots: u32, huge_pages: bool) -> io::Result<Store> {
-        let index = Index {
-            classes: BTreeMap::new(),
-            open: HashMap::new(),
-            keys: KeySet::new(slots as usize, rand::random()),
-            free: Vec::new(),
-            untouched: 0,
-            next_class: 0,
-            next_pin: 0,
-            retirements: 0,
-            recycled: 0,
-        };
-        Ok(Store { arena: Arena::map(slots, huge_pages)?, index: Mutex::new(index) })
+        let arena = Arena::anonymous(slots.saturating_add(landing_slots(slots)), huge_pages)?;
+        let index = Mutex::new(Index::new(slots, arena.slots()));
+        Ok(Store { arena, slots, index })
     }
 
     /// Number of announcements that fit.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.arena.slots()
+        self.slots
     }
 
     pub(crate) fn pages(&self) -> Pages {
         self.arena.pages()
     }
 
-    /// Puts arrivals in that are new and worth a slot. `height` is that of the next block, by which
-    /// announcements are valued.
-    pub fn insert(&self, arrivals: &[Arrival<'_>], source: SourceId, height: u32) -> Inserted {
-        let mut inserted = Inserted::default();
-        let mut reserved =
-            self.locked().reserve(&self.arena, arrivals, source, height, &mut inserted);
-        for (slot, arrival) in &mut reserved.taken {
-            self.arena.write(slot, arrival.bytes, &arrival.hash);
+    /// Bytes of the arena, and how many of them are in huge pages now; `None` where the system
+    /// does not tell. Takes long when there are many small pages.
+    #[must_use]
+    pub fn page_bytes(&self) -> (u64, Option<u64>) {
+        (self.arena.bytes() as u64, self.arena.huge_page_bytes())
+    }
+
+    /// Has the system give all memory of the arena now, not at the first write into each page.
+    ///
+    /// # Errors
+    /// When there is not enough, or the system can not do that.
+    pub fn populate(&self) -> io::Result<()> {
+        self.arena.populate()
+    }
+
+    /// Lets another process have the file, when there is one. For the end, when nothing is written
+    /// any more.
+    pub(crate) fn unlock(&self) {
+        if let Err(error) = self.arena.unlock() {
+            tracing::warn!("the arena's file stays locked until this process ends: {error}");
         }
-        self.locked().publish(reserved, source, &mut inserted);
+    }
+
+    /// Vacant slots for a feed: at most so many, [`LANDING_LEN_MAX`], and what other feeds leave.
+    #[must_use]
+    pub fn landing(self: &Arc<Self>, want: usize) -> Landing {
+        let slots = self.locked().lend(want.min(LANDING_LEN_MAX));
+        Landing::new(self.clone(), slots)
+    }
+
+    /// When it is now.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.locked().retirements())
+    }
+
+    /// Puts arrivals in that are new and worth a slot. `height` is that of the next block, by which
+    /// announcements are valued; `epoch` was taken before they were judged.
+    pub fn insert(
+        self: &Arc<Self>,
+        arrivals: &[Arrival<'_>],
+        source: SourceId,
+        height: u32,
+        epoch: Epoch,
+    ) -> Inserted {
+        let mut inserted = Inserted::default();
+        let mut landing = self.landing(arrivals.len());
+        if landing.is_empty() {
+            inserted.no_room = arrivals.len() as u64;
+            return inserted;
+        }
+        for arrivals in arrivals.chunks(landing.len()) {
+            let landed: Vec<_> = arrivals
+                .iter()
+                .enumerate()
+                .map(|(at, arrival)| {
+                    *landing.at(at) = *arrival.bytes;
+                    let Arrival { hash, parent_height, work_bits, .. } = *arrival;
+                    Landed { at, hash, parent_height, work_bits }
+                })
+                .collect();
+            inserted += landing.admit(&landed, source, height, epoch);
+        }
         inserted
     }
 
@@ -192,25 +274,7 @@ impl Store {
     /// smaller or was given up since it was looked at.
     #[must_use]
     pub fn pin(self: &Arc<Self>, members: &[(ClassId, u32)]) -> Option<PinnedSet> {
-        let mut index = self.locked();
-        let mut classes = Vec::with_capacity(members.len());
-        let mut slots = Vec::new();
-        for &(id, count) in members {
-            let class = index.classes.get(&id)?;
-            if class.retired || class.count() < count {
-                return None;
-            }
-            slots.extend_from_slice(&class.slots[..count as usize]);
-            classes.push(ClassSummary { id, key: class.key, count });
-        }
-        let pin = index.next_pin;
-        index.next_pin += 1;
-        for &(id, count) in members {
-            if let Some(class) = index.classes.get_mut(&id) {
-                class.pin(pin, count);
-            }
-        }
-        drop(index);
+        let (pin, classes, slots) = self.locked().pin(members)?;
         // SAFETY: the slots were published and lie in prefixes that are pinned from now on until
         // `unpin`, which only the drop of the set calls.
         Some(unsafe { PinnedSet::new(self.clone(), pin, classes, slots) })
@@ -239,7 +303,7 @@ impl Store {
         let index = self.locked();
         let sum = |of: fn(&Class) -> u32| index.classes.values().map(|c| u64::from(of(c))).sum();
         StoreFigures {
-            slots: u64::from(self.arena.slots()),
+            slots: u64::from(self.slots),
             held: sum(Class::count),
             pinned: sum(Class::pinned),
             recycled: index.recycled,
@@ -247,25 +311,12 @@ impl Store {
         }
     }
 
-    fn source_of(&self, classes: &[ClassSummary], slot: u32) -> Option<SourceId> {
-        let index = self.locked();
-        let holds = |of: &ClassSummary| {
-            let class = index.classes.get(&of.id)?;
-            class.slots.contains(&slot).then_some(class.key.source)
-        };
-        classes.iter().find_map(holds)
+    fn source_of(&self, slot: u32) -> SourceId {
+        self.arena.source(slot)
     }
 
     fn unpin(&self, pin: u64, classes: &[ClassSummary]) {
-        let mut index = self.locked();
-        for of in classes {
-            if let Some(class) = index.classes.get_mut(&of.id) {
-                class.unpin(pin);
-                if class.retired {
-                    index.release(&self.arena, of.id, usize::MAX);
-                }
-            }
-        }
+        self.locked().unpin(&self.arena, pin, classes);
     }
 
     fn locked(&self) -> MutexGuard<'_, Index> {
@@ -274,175 +325,7 @@ impl Store {
     }
 }
 
-impl Index {
-    fn reserve<'a>(
-        &mut self,
-        arena: &Arena,
-        arrivals: &'a [Arrival<'a>],
-        source: SourceId,
-        height: u32,
-        inserted: &mut Inserted,
-    ) -> Reserved<'a> {
-        let mut taken = Vec::with_capacity(arrivals.len());
-        // The value for which nothing could be recycled: nor can it for less.
-        let mut hopeless = None;
-        for (at, arrival) in arrivals.iter().enumerate() {
-            let key = tree::key(&arrival.hash);
-            if self.keys.contains(key) {
-                inserted.duplicate += 1;
-                continue;
-            }
-            let class = key_of(arrival, source);
-            if !self.may_open(&class) {
-                inserted.too_many_classes += 1;
-                continue;
-            }
-            let value = class.value(height);
-            if !self.has_free(arena) && hopeless.is_none_or(|of| value < of) {
-                self.recycle(arena, height, value, arrivals.len() - at);
-            }
-            let Some(slot) = self.take_free(arena) else {
-                hopeless = Some(value);
-                inserted.no_room += 1;
-                continue;
-            };
-            self.keys.insert(key);
-            self.open_class(class);
-            taken.push((slot, arrival));
-        }
-        Reserved { taken, retirements: self.retirements }
-    }
-
-    fn publish(&mut self, reserved: Reserved<'_>, source: SourceId, inserted: &mut Inserted) {
-        let given_up = reserved.retirements != self.retirements;
-        for (slot, arrival) in reserved.taken {
-            if given_up {
-                self.keys.remove(tree::key(&arrival.hash));
-                self.free.push(slot.publish());
-                inserted.retired += 1;
-                continue;
-            }
-            let id = self.open_class(key_of(arrival, source));
-            if let Some(class) = self.classes.get_mut(&id) {
-                class.slots.push(slot.publish());
-                inserted.stored += 1;
-            }
-        }
-        self.drop_empty();
-    }
-
-    /// Whether the class exists or its source may have one more.
-    fn may_open(&self, key: &ClassKey) -> bool {
-        self.open.contains_key(key)
-            || self.classes.len() < CLASSES_PER_SOURCE_MAX
-            || self.open.keys().filter(|of| of.source == key.source).count()
-                < CLASSES_PER_SOURCE_MAX
-    }
-
-    fn open_class(&mut self, key: ClassKey) -> ClassId {
-        if let Some(&id) = self.open.get(&key) {
-            return id;
-        }
-        let id = ClassId(self.next_class);
-        self.next_class += 1;
-        self.classes.insert(id, Class::new(key));
-        self.open.insert(key, id);
-        id
-    }
-
-    fn has_free(&self, arena: &Arena) -> bool {
-        !self.free.is_empty() || self.untouched < arena.slots()
-    }
-
-    fn take_free(&mut self, arena: &Arena) -> Option<VacantSlot> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.untouched < arena.slots() => {
-                self.untouched += 1;
-                self.untouched - 1
-            }
-            None => return None,
-        };
-        // SAFETY: a slot of the free list, or one never used, has no token, is in no class and so
-        // in no set; it is below the arena's number of slots.
-        Some(unsafe { VacantSlot::claim(slot) })
-    }
-
-    /// Frees up to `want` slots of announcements that are worth less than `value`.
-    fn recycle(&mut self, arena: &Arena, height: u32, value: CompactTarget, want: usize) {
-        let mut victims: Vec<_> = self
-            .classes
-            .iter()
-            .filter(|(_, class)| class.count() > class.pinned())
-            .map(|(&id, class)| (class.key.value(height), class.key, id))
-            .filter(|(worth, key, _)| {
-                *worth > value || *worth == value && key.age(height) >= REPLACEABLE_AGE
-            })
-            .collect();
-        victims.sort_by_key(|(worth, key, id)| (u32::MAX - worth.0, key.parent_height, *id));
-        let mut left = want;
-        for (_, _, id) in victims {
-            if left == 0 {
-                break;
-            }
-            let freed = self.release(arena, id, left);
-            self.recycled += freed as u64;
-            left -= freed;
-        }
-        self.drop_empty();
-    }
-
-    /// Frees up to `want` members of a class that no job refers to.
-    fn release(&mut self, arena: &Arena, id: ClassId, want: usize) -> usize {
-        let Some(class) = self.classes.get_mut(&id) else { return 0 };
-        let mut freed = 0;
-        while freed < want {
-            let Some(slot) = class.pop_unpinned() else { break };
-            // SAFETY: the slot was published in this class until now and is not claimed while the
-            // lock is held.
-            let hash = unsafe { arena.hash(slot) };
-            self.keys.remove(tree::key(hash));
-            self.free.push(slot);
-            freed += 1;
-        }
-        freed
-    }
-
-    fn retire(&mut self, arena: &Arena, of: impl Fn(&ClassKey) -> bool) -> u64 {
-        self.retirements += 1;
-        let given_up: Vec<_> = self
-            .classes
-            .iter()
-            .filter(|(_, class)| !class.retired && of(&class.key))
-            .map(|(&id, class)| (id, class.count()))
-            .collect();
-        for &(id, _) in &given_up {
-            if let Some(class) = self.classes.get_mut(&id) {
-                class.retired = true;
-                let key = class.key;
-                self.open.remove(&key);
-            }
-            self.release(arena, id, usize::MAX);
-        }
-        self.drop_empty();
-        given_up.iter().map(|&(_, count)| u64::from(count)).sum()
-    }
-
-    fn drop_empty(&mut self) {
-        let open = &mut self.open;
-        self.classes.retain(|_, class| {
-            let keep = class.count() > 0;
-            if !keep && !class.retired {
-                open.remove(&class.key);
-            }
-            keep
-        });
-    }
-}
-
-fn key_of(arrival: &Arrival<'_>, source: SourceId) -> ClassKey {
-    ClassKey { parent_height: arrival.parent_height, work_bits: arrival.work_bits, source }
-}
-
+#[cfg(test)]
+mod restart_tests;
 #[cfg(test)]
 mod tests;

@@ -6,17 +6,20 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use packetcrypt_core::backend::Backend;
 use packetcrypt_core::block::proof::{self, PROOF_BYTES_MAX};
 use packetcrypt_core::block::tree;
 use packetcrypt_core::block::{Entry, TreeError};
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
+use packetcrypt_core::primitives::blake2b::compress32_many;
+use zerocopy::IntoBytes as _;
 
 use crate::class::ClassSummary;
 use crate::store::PinnedSet;
 
-/// Leaves that are put together at a time: a few cache lines of hashes, two batches of lanes.
-const LEAF_BATCH: usize = 32;
+/// Entries of a layer that are put together at a time: a few batches of lanes.
+const LEAF_BATCH: usize = 64;
 /// Entries below which a layer is not worth another thread.
 const ENTRIES_PER_THREAD_MIN: usize = 2048;
 
@@ -56,13 +59,19 @@ pub struct AnnTree {
 }
 
 impl AnnTree {
-    /// Builds the tree over a set with this many threads.
+    /// Builds the tree over a set with this many threads. `base` is the set of another tree: what
+    /// is in both is in order already.
     ///
     /// # Errors
     /// [`TreeError::Count`] when no announcement is left.
-    pub fn build(set: PinnedSet, rule: CountRule, threads: usize) -> Result<AnnTree, TreeError> {
+    pub fn build(
+        set: PinnedSet,
+        base: Option<&PinnedSet>,
+        rule: CountRule,
+        threads: usize,
+    ) -> Result<AnnTree, TreeError> {
         let started = Instant::now();
-        let mut set = set.into_index(threads);
+        let mut set = set.into_index(base, threads);
         if rule == CountRule::Odd {
             set.make_odd();
         }
@@ -106,6 +115,12 @@ impl AnnTree {
     #[must_use]
     pub fn announcement(&self, number: u64) -> &[u8; ANNOUNCEMENT_BYTES] {
         self.set.announcement(number as usize)
+    }
+
+    /// The announcement with this number as near to a memory node as there is a copy of it.
+    #[must_use]
+    pub fn announcement_on(&self, node: usize, number: u64) -> &[u8; ANNOUNCEMENT_BYTES] {
+        self.set.announcement_on(node, number as usize)
     }
 
     /// How long the parts of building took.
@@ -164,7 +179,7 @@ fn build_layers(set: &PinnedSet, threads: usize) -> Vec<Vec<Entry>> {
             for (at, child) in children.iter_mut().enumerate() {
                 *child = leaf(set, first + at);
             }
-            tree::parents(children, entries);
+            parents(children, entries);
         }
     });
     while above.len() > 1 {
@@ -174,12 +189,29 @@ fn build_layers(set: &PinnedSet, threads: usize) -> Vec<Vec<Entry>> {
         let below = above;
         above = blank(below.len() / 2);
         in_parallel(&mut above, threads, |first, entries| {
-            tree::parents(&below[2 * first..2 * (first + entries.len())], entries);
+            let below = &below[2 * first..2 * (first + entries.len())];
+            for (children, entries) in
+                below.chunks(LEAF_BATCH).zip(entries.chunks_mut(LEAF_BATCH / 2))
+            {
+                parents(children, entries);
+            }
         });
         layers.push(below);
     }
     layers.push(above);
     layers
+}
+
+/// [`tree::parents`] of at most [`LEAF_BATCH`] children, hashed in lanes.
+fn parents(children: &[Entry], entries: &mut [Entry]) {
+    const PAIR_BYTES: usize = 2 * Entry::BYTES;
+    let (pairs, _) = children.as_bytes().as_chunks::<PAIR_BYTES>();
+    let mut hashes = [Hash32::ZERO; LEAF_BATCH / 2];
+    let hashes = &mut hashes[..pairs.len()];
+    compress32_many(pairs, hashes, Backend::best());
+    for (at, (entry, hash)) in entries.iter_mut().zip(hashes).enumerate() {
+        *entry = Entry::new(*hash, children[2 * at].start(), children[2 * at + 1].end());
+    }
 }
 
 /// A layer to be filled, with room for its pad.
@@ -226,7 +258,7 @@ mod tests {
                 parent_height: 100,
                 work_bits: CompactTarget(0x2000_ffff),
             };
-            assert_eq!(store.insert(&[arrival], SourceId(0), 103).stored, 1);
+            assert_eq!(store.insert(&[arrival], SourceId(0), 103, store.epoch()).stored, 1);
         }
         let members: Vec<_> = store.classes().iter().map(|of| (of.id, of.count)).collect();
         store.pin(&members).unwrap()
@@ -234,7 +266,7 @@ mod tests {
 
     /// The tree is that of the core, which stores all layers and uses one thread.
     fn assert_same_tree(count: u32, threads: usize) {
-        let built = AnnTree::build(set_of(count), CountRule::AsItIs, threads).unwrap();
+        let built = AnnTree::build(set_of(count), None, CountRule::AsItIs, threads).unwrap();
         let len = tree::entries_len(u64::from(count)).unwrap() as usize;
         let mut entries = vec![Entry::PAD; len];
         let hash_of = |number| *built.set().hash(number as usize);
@@ -262,20 +294,20 @@ mod tests {
 
     #[test]
     fn the_count_is_made_odd() {
-        let tree = AnnTree::build(set_of(10), CountRule::Odd, 1).unwrap();
+        let tree = AnnTree::build(set_of(10), None, CountRule::Odd, 1).unwrap();
         assert_eq!(tree.count(), 9);
         // Every draw has a proof, the last announcement included.
         for item in 0..9 {
             assert!(tree.prove(&[item; 4]).is_ok());
         }
-        let tree = AnnTree::build(set_of(10), CountRule::AsItIs, 1).unwrap();
+        let tree = AnnTree::build(set_of(10), None, CountRule::AsItIs, 1).unwrap();
         assert_eq!(tree.prove(&[0, 1, 2, 9]), Err(TreeError::LastOfEven));
     }
 
     #[test]
     fn nothing_has_no_tree() {
         let store = Arc::new(Store::new(1, false).unwrap());
-        let none = AnnTree::build(store.pin(&[]).unwrap(), CountRule::Odd, 1);
+        let none = AnnTree::build(store.pin(&[]).unwrap(), None, CountRule::Odd, 1);
         assert!(matches!(none, Err(TreeError::Count { count: 0 })));
     }
 }

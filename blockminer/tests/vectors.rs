@@ -53,10 +53,10 @@ fn tree_over(groups: &Value, height: u32) -> AnnTree {
             parent_height: announcement.parent_block_height(),
             work_bits: announcement.work_bits(),
         };
-        assert_eq!(store.insert(&[arrival], SourceId(0), height).stored, 1);
+        assert_eq!(store.insert(&[arrival], SourceId(0), height, store.epoch()).stored, 1);
     }
     let members: Vec<_> = store.classes().iter().map(|class| (class.id, class.count)).collect();
-    AnnTree::build(store.pin(&members).unwrap(), CountRule::AsItIs, 2).unwrap()
+    AnnTree::build(store.pin(&members).unwrap(), None, CountRule::AsItIs, 2).unwrap()
 }
 
 /// The work that a share was mined for: its coinbase with the placeholder put back.

@@ -1,17 +1,17 @@
 //! What a job holds of the store: slots that stay as they are.
 
 use std::sync::Arc;
-use std::thread;
 
 use packetcrypt_core::block::tree;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 
 use super::Store;
-use crate::class::{ClassSummary, SourceId};
+use super::order::{self, Keys, SlotSet};
+use crate::class::{ClassId, ClassSummary, SourceId};
 
-/// Sets below this many announcements are sorted by one thread.
-const PARALLEL_SORT_MIN: usize = 1 << 14;
+/// Of what is in a base, at least this part must be in the new set for a merge to pay.
+const MERGE_PART_MIN: f64 = 0.5;
 
 /// Announcements of the store, by number. They can not be recycled as long as this lives.
 pub struct PinnedSet {
@@ -19,19 +19,8 @@ pub struct PinnedSet {
     pin: u64,
     classes: Vec<ClassSummary>,
     slots: Vec<u32>,
-}
-
-/// Key and slot: 12 bytes, since a `(u64, u32)` takes 16.
-#[derive(Clone, Copy)]
-struct Keyed {
-    key: [u32; 2],
-    slot: u32,
-}
-
-impl Keyed {
-    fn key(&self) -> u64 {
-        u64::from(self.key[0]) << 32 | u64::from(self.key[1])
-    }
+    /// The member that [`PinnedSet::make_odd`] dropped.
+    left_out: Option<u32>,
 }
 
 impl PinnedSet {
@@ -44,7 +33,7 @@ impl PinnedSet {
         classes: Vec<ClassSummary>,
         slots: Vec<u32>,
     ) -> PinnedSet {
-        PinnedSet { store, pin, classes, slots }
+        PinnedSet { store, pin, classes, slots, left_out: None }
     }
 
     /// The classes it was taken from; `count` is the number of members taken.
@@ -75,6 +64,16 @@ impl PinnedSet {
         unsafe { self.store.arena.announcement(self.slots[number]) }
     }
 
+    /// The announcement with this number, as near to a memory node as there is a copy of it.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[must_use]
+    pub fn announcement_on(&self, node: usize, number: usize) -> &[u8; ANNOUNCEMENT_BYTES] {
+        // SAFETY: as `announcement`.
+        unsafe { self.store.arena.announcement_on(node, self.slots[number]) }
+    }
+
     /// The hash of the announcement with this number.
     ///
     /// # Panics
@@ -85,78 +84,77 @@ impl PinnedSet {
         unsafe { self.store.arena.hash(self.slots[number]) }
     }
 
-    /// Who sent the announcement with this number. Looks through whole classes: for the rare case
-    /// that one turns out bad.
+    /// Who sent the announcement with this number.
     ///
     /// # Panics
     /// When there are not that many.
     #[must_use]
-    pub fn source_of(&self, number: usize) -> Option<SourceId> {
-        self.store.source_of(&self.classes, self.slots[number])
+    pub fn source_of(&self, number: usize) -> SourceId {
+        self.store.source_of(self.slots[number])
     }
 
     /// Brings the announcements in the order of the index and drops those that may not be in a tree
-    /// (spec 04, 4.1).
+    /// (spec 04, 4.1). A set that is in that order already, taken from the same store, saves most
+    /// of the work as far as the two have the same members.
     #[must_use]
-    pub fn into_index(mut self, threads: usize) -> PinnedSet {
-        let threads = if self.slots.len() < PARALLEL_SORT_MIN { 1 } else { threads.max(1) };
-        let mut parts = self.scatter(threads);
-        thread::scope(|scope| {
-            for part in &mut parts {
-                scope.spawn(|| part.sort_unstable_by_key(Keyed::key));
+    pub fn into_index(mut self, base: Option<&PinnedSet>, threads: usize) -> PinnedSet {
+        // SAFETY: both sets keep their slots as they are while they are borrowed or owned here.
+        let keys = unsafe { Keys::new(&self.store.arena) };
+        let base = base.filter(|base| Arc::ptr_eq(&base.store, &self.store));
+        let order = match base.and_then(|base| base.difference_to(&self)) {
+            Some(Difference { before, gone, added }) => {
+                order::merge(keys, before, &gone, &added, threads)
             }
-        });
-        self.slots.clear();
-        let mut last = 0;
-        for keyed in parts.iter().flatten() {
-            let key = keyed.key();
-            if key != last && key != u64::MAX {
-                last = key;
-                self.slots.push(keyed.slot);
-            }
-        }
+            None => order::sort(keys, &self.slots, threads),
+        };
+        self.slots = order;
         self
+    }
+
+    /// How this index differs from a set that is in the order of its classes; `None` when too much.
+    fn difference_to<'a>(&'a self, new: &PinnedSet) -> Option<Difference<'a>> {
+        let count_in = |set: &PinnedSet, id: ClassId| {
+            set.classes.iter().find(|class| class.id == id).map_or(0, |class| class.count)
+        };
+        let mut added = Vec::new();
+        let mut rest = new.slots.as_slice();
+        for class in &new.classes {
+            let (members, others) = rest.split_at(class.count as usize);
+            rest = others;
+            let known = count_in(self, class.id).min(class.count);
+            added.extend_from_slice(&members[known as usize..]);
+        }
+        let kept = new.slots.len() - added.len();
+        if (kept as f64) < MERGE_PART_MIN * self.slots.len().max(new.slots.len()) as f64 {
+            return None;
+        }
+        let gone = self.classes.iter().filter_map(|class| {
+            let kept = count_in(new, class.id).min(class.count);
+            (kept < class.count).then_some((class.id, kept..class.count))
+        });
+        let gone = self.store.locked().members(gone);
+        let gone = SlotSet::of(gone.into_iter(), self.store.arena.slots());
+        added.extend(self.left_out.filter(|slot| !gone.contains(*slot)));
+        Some(Difference { before: &self.slots, gone, added })
     }
 
     /// Drops the last announcement of an even number of them: a drawn one beside the pad has no
     /// proof that everybody accepts (spec 04, 5.4).
     pub fn make_odd(&mut self) {
-        self.slots.truncate(tree::odd_count(self.slots.len() as u64) as usize);
-    }
-
-    /// Keys with slots, the range of all keys cut in equal parts.
-    fn scatter(&self, parts: usize) -> Vec<Vec<Keyed>> {
-        let share = self.slots.len().div_ceil(parts).max(1);
-        let pieces: Vec<Vec<Vec<Keyed>>> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.slots.len())
-                .step_by(share)
-                .map(|from| {
-                    let numbers = from..(from + share).min(self.slots.len());
-                    scope.spawn(move || self.scatter_some(numbers, parts))
-                })
-                .collect();
-            workers.into_iter().map(joined).collect()
-        });
-        (0..parts)
-            .map(|part| pieces.iter().flat_map(|piece| piece[part].iter().copied()).collect())
-            .collect()
-    }
-
-    fn scatter_some(&self, numbers: std::ops::Range<usize>, parts: usize) -> Vec<Vec<Keyed>> {
-        let mut scattered = vec![Vec::with_capacity(numbers.len() / parts + 16); parts];
-        for number in numbers {
-            let key = tree::key(self.hash(number));
-            let part = (u128::from(key) * parts as u128) >> 64;
-            let halves = [(key >> 32) as u32, key as u32];
-            scattered[part as usize].push(Keyed { key: halves, slot: self.slots[number] });
+        if tree::odd_count(self.slots.len() as u64) as usize != self.slots.len() {
+            self.left_out = self.slots.pop();
         }
-        scattered
     }
 }
 
-/// The result of a worker; its panic is ours.
-fn joined<T>(worker: thread::ScopedJoinHandle<'_, T>) -> T {
-    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// Two sets, one of them an index.
+struct Difference<'a> {
+    /// The index.
+    before: &'a [u32],
+    /// Members of it that the other set has not.
+    gone: SlotSet,
+    /// Members of the other set that the index was not made of.
+    added: Vec<u32>,
 }
 
 impl Drop for PinnedSet {

@@ -1,26 +1,35 @@
 //! Range downloads straight into the caller's memory, for the block miner.
 //!
-//! One connection, kept between downloads. What the server says is believed only as far as it
+//! One connection of an [`Engine`], kept between downloads. A piece may be received into many
+//! parts of memory, one after the other. What the server says is believed only as far as it
 //! fits what was asked for: the range, its length, the caller's memory.
 
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use url::Url;
 
 use super::head::decimal;
+use crate::engine::{Engine, Stream};
 use crate::{USER_AGENT, limits};
+
+/// Bytes that are asked for while the head of a reply is expected: what comes behind the head with
+/// them is copied, all else goes to its place directly.
+const HEAD_READ_BYTES: usize = 1024;
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 4;
 
 /// Downloads pieces of files from one server.
 #[derive(Debug)]
-pub struct RangeClient {
+pub struct RangeClient<E: Engine> {
+    engine: E,
     host: String,
     port: u16,
     host_field: String,
     base_path: String,
-    stream: Option<TcpStream>,
+    stream: Option<E::Stream>,
     received: Vec<u8>,
 }
 
@@ -86,12 +95,12 @@ struct ReplyHead {
     keep_alive: bool,
 }
 
-impl RangeClient {
+impl<E: Engine> RangeClient<E> {
     /// A client for the server of `base_url`; paths are appended to the path of that.
     ///
     /// # Errors
     /// [`DownloadError::BadUrl`].
-    pub fn new(base_url: &str) -> Result<Self, DownloadError> {
+    pub fn new(engine: E, base_url: &str) -> Result<Self, DownloadError> {
         let bad = || DownloadError::BadUrl(base_url.to_owned());
         let url = Url::parse(base_url).map_err(|_| bad())?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(bad)?;
@@ -100,6 +109,7 @@ impl RangeClient {
             return Err(bad());
         }
         Ok(Self {
+            engine,
             // Addresses of IPv6 stand in brackets in a URL.
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
@@ -110,24 +120,25 @@ impl RangeClient {
         })
     }
 
-    /// Fetches bytes of `path` from `first_byte` on, at most as many as fit `into`. The server may
-    /// give fewer, at the end of the file.
+    /// Fetches bytes of `path` from `first_byte` on, at most as many as fit the parts, and fills
+    /// these one after the other. The server may give fewer, at the end of the file.
     ///
     /// # Errors
-    /// See [`DownloadError`]. What is in `into` then means nothing.
+    /// See [`DownloadError`]. What is in the parts then means nothing.
     pub async fn fetch(
         &mut self,
         path: &str,
         first_byte: u64,
-        into: &mut [u8],
+        parts: &mut [IoSliceMut<'_>],
     ) -> Result<Piece, DownloadError> {
-        if into.is_empty() || path.bytes().any(|b| !b.is_ascii_graphic()) {
+        let room: usize = parts.iter().map(|part| part.len()).sum();
+        if room == 0 || path.bytes().any(|b| !b.is_ascii_graphic()) {
             return Err(self.nonsense("an empty range or a path with blanks was asked for"));
         }
         let limit_ms = limits::HTTP1_DOWNLOAD_MS_MAX;
-        let host = self.host_field.clone();
-        let fetch = self.fetch_kept(path, first_byte, into);
-        let outcome = tokio::time::timeout(Duration::from_millis(limit_ms), fetch).await;
+        let (host, engine) = (self.host_field.clone(), self.engine.clone());
+        let fetch = self.fetch_kept(path, first_byte, parts, room);
+        let outcome = engine.timeout(Duration::from_millis(limit_ms), fetch).await;
         let outcome = outcome.unwrap_or(Err(DownloadError::TooSlow { host, limit_ms }));
         if outcome.is_err() {
             // Whatever is still under way there belongs to nobody.
@@ -143,36 +154,49 @@ impl RangeClient {
         &mut self,
         path: &str,
         first_byte: u64,
-        into: &mut [u8],
+        parts: &mut [IoSliceMut<'_>],
+        room: usize,
     ) -> Result<Piece, DownloadError> {
         if self.stream.is_some() {
-            match self.request(path, first_byte, into).await {
+            match self.request(path, first_byte, room).await {
+                Ok((stream, head)) => return self.receive(stream, head, first_byte, parts).await,
                 Err(DownloadError::Broken { .. }) if self.received.is_empty() => {}
-                outcome => return outcome,
+                Err(error) => return Err(error),
             }
         }
         self.connect().await?;
-        self.request(path, first_byte, into).await
+        let (stream, head) = self.request(path, first_byte, room).await?;
+        self.receive(stream, head, first_byte, parts).await
     }
 
     async fn connect(&mut self) -> Result<(), DownloadError> {
         self.received.clear();
         self.stream = None;
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = self.within(limits::CONNECT_MS_MAX, connect).await?;
-        // Without it a request can wait for a delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        self.stream = Some(stream);
+        let resolve = resolve(self.host.clone(), self.port);
+        let addrs = self.within(limits::CONNECT_MS_MAX, resolve).await?;
+        let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
+        for addr in addrs.into_iter().take(ADDRESSES_MAX) {
+            let connect = self.engine.connect(addr);
+            let connected =
+                self.engine.timeout(Duration::from_millis(limits::CONNECT_MS_MAX), connect);
+            outcome = connected.await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        let cause = |cause| DownloadError::Broken { host: self.host_field.clone(), cause };
+        self.stream = Some(outcome.map_err(cause)?);
         Ok(())
     }
 
+    /// Asks for a piece, and receives the head of the reply.
     async fn request(
         &mut self,
         path: &str,
         first_byte: u64,
-        into: &mut [u8],
-    ) -> Result<Piece, DownloadError> {
-        let last_byte = first_byte.saturating_add(into.len() as u64 - 1);
+        room: usize,
+    ) -> Result<(E::Stream, ReplyHead), DownloadError> {
+        let last_byte = first_byte.saturating_add(room as u64 - 1);
         let text = format!(
             "GET {}{path} HTTP/1.1\r\nhost: {}\r\nuser-agent: {USER_AGENT}\r\n\
              range: bytes={first_byte}-{last_byte}\r\n\r\n",
@@ -181,17 +205,33 @@ impl RangeClient {
         let mut stream = self.stream.take().ok_or_else(|| self.nonsense("no connection"))?;
         self.within(limits::HTTP1_DOWNLOAD_STALL_MS_MAX, stream.write_all(text.as_bytes())).await?;
         let head = self.receive_head(&mut stream).await?;
-        let len = self.checked_length(&head, first_byte, into.len())?;
-        let piece = &mut into[..len];
-        let buffered = piece.len().min(self.received.len());
-        piece[..buffered].copy_from_slice(&self.received[..buffered]);
+        Ok((stream, head))
+    }
+
+    /// Receives the piece behind a head.
+    async fn receive(
+        &mut self,
+        mut stream: E::Stream,
+        head: ReplyHead,
+        first_byte: u64,
+        parts: &mut [IoSliceMut<'_>],
+    ) -> Result<Piece, DownloadError> {
+        let room = parts.iter().map(|part| part.len()).sum();
+        let len = self.checked_length(&head, first_byte, room)?;
+        let mut parts = cut(parts, len);
+        let mut parts = parts.as_mut_slice();
+        let buffered = len.min(self.received.len());
+        fill(&mut parts, &self.received[..buffered]);
         self.received.drain(..buffered);
-        let mut filled = buffered;
-        while filled < piece.len() {
-            let read = stream.read(&mut piece[filled..]);
+        let mut missing = len - buffered;
+        while missing > 0 {
+            let read = stream.read_scattered(parts);
             match self.within(limits::HTTP1_DOWNLOAD_STALL_MS_MAX, read).await? {
                 0 => return Err(self.nonsense("connection ended within the piece")),
-                len => filled += len,
+                read => {
+                    missing = missing.saturating_sub(read);
+                    IoSliceMut::advance_slices(&mut parts, read);
+                }
             }
         }
         // Bytes behind the piece were not asked for: such a connection is not used again.
@@ -205,7 +245,7 @@ impl RangeClient {
         Ok(Piece { len, total_bytes, etag: head.etag })
     }
 
-    async fn receive_head(&mut self, stream: &mut TcpStream) -> Result<ReplyHead, DownloadError> {
+    async fn receive_head(&mut self, stream: &mut E::Stream) -> Result<ReplyHead, DownloadError> {
         self.received.clear();
         let started = Instant::now();
         loop {
@@ -226,12 +266,13 @@ impl RangeClient {
             if started.elapsed() > Duration::from_millis(limit_ms) {
                 return Err(DownloadError::TooSlow { host: self.host_field.clone(), limit_ms });
             }
-            let mut received = std::mem::take(&mut self.received);
-            let outcome = self.within(limit_ms, stream.read_buf(&mut received)).await;
-            self.received = received;
-            if outcome? == 0 {
-                let cause = std::io::ErrorKind::UnexpectedEof.into();
-                return Err(DownloadError::Broken { host: self.host_field.clone(), cause });
+            let mut more = [0; HEAD_READ_BYTES];
+            match self.within(limit_ms, stream.read(&mut more)).await? {
+                0 => {
+                    let cause = io::ErrorKind::UnexpectedEof.into();
+                    return Err(DownloadError::Broken { host: self.host_field.clone(), cause });
+                }
+                len => self.received.extend_from_slice(&more[..len]),
             }
         }
     }
@@ -275,17 +316,57 @@ impl RangeClient {
     async fn within<T>(
         &self,
         limit_ms: u64,
-        task: impl Future<Output = std::io::Result<T>>,
+        task: impl Future<Output = io::Result<T>>,
     ) -> Result<T, DownloadError> {
         let host = || self.host_field.clone();
-        match tokio::time::timeout(Duration::from_millis(limit_ms), task).await {
-            Ok(outcome) => outcome.map_err(|cause| DownloadError::Broken { host: host(), cause }),
-            Err(_) => Err(DownloadError::TooSlow { host: host(), limit_ms }),
+        match self.engine.timeout(Duration::from_millis(limit_ms), task).await {
+            Some(outcome) => outcome.map_err(|cause| DownloadError::Broken { host: host(), cause }),
+            None => Err(DownloadError::TooSlow { host: host(), limit_ms }),
         }
     }
 
     fn nonsense(&self, what: &str) -> DownloadError {
         DownloadError::Nonsense { host: self.host_field.clone(), what: what.to_owned() }
+    }
+}
+
+/// The addresses of a host. Names are looked up on a thread of their own, since the system's
+/// call waits.
+async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let (found, addrs) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("resolve".to_owned()).spawn(move || {
+        let addrs = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // Whoever asked may have given up.
+        let _ = found.send(addrs);
+    })?;
+    addrs.await.unwrap_or(Err(io::ErrorKind::Other.into()))
+}
+
+/// The parts of memory that `len` bytes fill.
+fn cut<'p>(parts: &'p mut [IoSliceMut<'_>], len: usize) -> Vec<IoSliceMut<'p>> {
+    let mut left = len;
+    let mut filled = Vec::with_capacity(parts.len());
+    for part in parts.iter_mut().filter(|part| !part.is_empty()) {
+        let taken = left.min(part.len());
+        if taken == 0 {
+            break;
+        }
+        left -= taken;
+        filled.push(IoSliceMut::new(&mut part[..taken]));
+    }
+    filled
+}
+
+/// Copies bytes into parts and leaves the rest of these.
+fn fill(parts: &mut &mut [IoSliceMut<'_>], mut bytes: &[u8]) {
+    while !bytes.is_empty() && !parts.is_empty() {
+        let len = bytes.len().min(parts[0].len());
+        parts[0][..len].copy_from_slice(&bytes[..len]);
+        bytes = &bytes[len..];
+        IoSliceMut::advance_slices(parts, len);
     }
 }
 

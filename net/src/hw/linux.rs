@@ -1,7 +1,9 @@
-//! Affinity and priority by the system calls of Linux.
+//! Affinity, priority and memory by the system calls of Linux.
 
+use std::fs::File;
 use std::io;
 use std::mem;
+use std::os::fd::AsRawFd as _;
 
 use super::CpuSet;
 
@@ -41,4 +43,42 @@ pub(super) fn lower_thread_priority(nice: i32) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Takes the blocks of a file.
+pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    let len = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: a system call without pointers on a descriptor that lives as long as `file`.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Sets the memory policy of whole pages; `nodes` are numbers below [`super::memory::NODES_MAX`].
+pub(super) fn set_memory_policy(
+    start: usize,
+    bytes: usize,
+    interleave: bool,
+    nodes: &[usize],
+) -> io::Result<()> {
+    let mut mask = [0u64; super::memory::NODES_MAX / 64];
+    for node in nodes {
+        mask[node / 64] |= 1 << (node % 64);
+    }
+    let mode = if interleave { libc::MPOL_INTERLEAVE } else { libc::MPOL_BIND };
+    // SAFETY: the kernel reads less than the length of `mask` in bits, which is given,
+    // and changes only where pages of the range come from, never what is in them.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            start,
+            bytes,
+            mode,
+            mask.as_ptr(),
+            super::memory::NODES_MAX as libc::c_ulong,
+            0,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -161,6 +161,8 @@ impl Plan {
             threads: self.config.block_threads,
             tree_threads: 1,
             memory_mib: self.config.memory_mib,
+            // A restarted block miner finds its announcements again.
+            arena_file: Some(self.dir.join("block-miner").join("arena")),
             huge_pages: false,
             stats_interval_s: 0,
             job_age_min_ms: 1_000,

@@ -42,7 +42,8 @@ pub struct Config {
     /// Base URLs of the block handlers, without `/submit` (`blkHandlers`). Default empty.
     #[serde(alias = "blkHandlers")]
     pub blk_handlers: Vec<HandlerUrl>,
-    /// Base URL of the paymaker, without `/events`. Default `http://localhost:8083`.
+    /// Base URL of the paymaker, without `/events`; empty where nobody is paid by one: pay logs then
+    /// stay where they are. Default `http://localhost:8083`.
     #[serde(alias = "paymakerUrl")]
     pub paymaker_url: String,
     /// Work target that announcements must meet: a compact target, despite the name in the reference
@@ -148,7 +149,9 @@ impl Config {
     /// Checks every key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_url("master_url", &self.master_url)?;
-        check_url("paymaker_url", &self.paymaker_url)?;
+        if !self.paymaker_url.is_empty() {
+            check_url("paymaker_url", &self.paymaker_url)?;
+        }
         check_handlers("ann_handlers", &self.ann_handlers)?;
         check_handlers("blk_handlers", &self.blk_handlers)?;
         let well_formed = |target| CompactTarget(target).is_well_formed();

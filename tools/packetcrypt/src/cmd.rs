@@ -3,6 +3,7 @@
 mod ah;
 mod ann;
 mod bench;
+mod bench_blk;
 mod bh;
 mod blk;
 mod check;
@@ -10,6 +11,7 @@ mod devnet;
 mod master;
 mod node_settings;
 mod paymaker;
+mod solo;
 mod sprayer;
 
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ pub(crate) enum Command {
     /// Mine announcements for a pool
     Ann(ann::Ann),
     /// Mine blocks for a pool
-    Blk(blk::Blk),
+    Blk(Box<blk::Blk>),
     /// Run an announcement handler of a pool
     Ah(ah::Ah),
     /// Run a block handler of a pool: takes shares, submits blocks

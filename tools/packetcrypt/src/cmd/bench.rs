@@ -2,23 +2,27 @@
 
 use std::io::{IsTerminal, Write};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use packetcrypt_bench::{BenchError, Options, Progress};
 use packetcrypt_core::Backend;
 use packetcrypt_core::randhash::Executor;
 
+use super::bench_blk;
 use crate::failure::Failure;
 
 /// Measures what this machine can do, without network, beside the steps of the reference
 /// implementation on libsodium. What is computed is compared in the same run: wrong answers end it
 /// with exit code 1.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(
     after_help = "Each figure is the median of several rounds; docs/performance.md explains \
     the rows.\n\n\
     Examples:\n  packetcrypt bench --quick\n  packetcrypt bench -t 4 --json > before.json"
 )]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    kind: Option<Kind>,
     /// Less than a minute: fewer and shorter rounds, smaller data
     #[arg(long)]
     quick: bool,
@@ -37,8 +41,22 @@ pub(crate) struct Bench {
     executor: Option<Executor>,
 }
 
+/// Whole parts instead of single kinds of work.
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// The block miner: trees, nonces, change of the job, restart
+    Blk(bench_blk::Blk),
+    /// Announcements into the block miner, by HTTP and by UDP
+    Ingest(bench_blk::Ingest),
+}
+
 impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
+        match self.kind {
+            Some(Kind::Blk(blk)) => return blk.run(),
+            Some(Kind::Ingest(ingest)) => return ingest.run(),
+            None => {}
+        }
         let best = Options::default();
         let options = Options {
             quick: self.quick,

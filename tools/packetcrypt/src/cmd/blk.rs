@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use packetcrypt_blockminer::Config;
+use packetcrypt_net::Shutdown;
 use toml::{Table, Value};
 
+use super::solo::Solo;
 use crate::failure::Failure;
 use crate::layers::{Layers, Origin, SettingsError, read_file};
 use crate::role;
@@ -25,7 +27,9 @@ e.g. PACKETCRYPT_BLK_MEMORY_MIB; `--print-config` lists the keys.
 
 Examples:
   packetcrypt blk -p pkt1q... http://pool.example/ -m 16384
-  packetcrypt blk -p pkt1q... http://pool.example/ -b 0.0.0.0:6666 -s 10.0.0.1:6666 -P secret")]
+  packetcrypt blk -p pkt1q... http://pool.example/ -b 0.0.0.0:6666 -s 10.0.0.1:6666 -P secret
+  packetcrypt blk -p pkt1q... --offline --node http://user:password@127.0.0.1:64765 \\
+    --handler http://handler.example")]
 pub(crate) struct Blk {
     /// URL of the pool
     #[arg(value_name = "POOL")]
@@ -39,6 +43,15 @@ pub(crate) struct Blk {
     /// Memory for announcements, MiB [default: 4096]
     #[arg(short, long = "memorysizemb", value_name = "MIB")]
     memory_mib: Option<u32>,
+    /// File in which the announcements outlive the process [default: none, memory alone]
+    #[arg(long, value_name = "FILE")]
+    arena_file: Option<String>,
+    /// Memory on several nodes: default, interleave or replicate [default: default]
+    #[arg(long, value_name = "HOW")]
+    numa: Option<String>,
+    /// Part of the arriving announcements, 0 to 1, of which the proof is checked [default: 0.01]
+    #[arg(long, value_name = "PART")]
+    check_chance: Option<f64>,
     /// Part of the memory, 0 to 0.9, kept free for newer announcements [default: 0.1]
     #[arg(short = 'f', long = "minfree", value_name = "PART")]
     min_free: Option<f64>,
@@ -69,6 +82,11 @@ pub(crate) struct Blk {
     /// IPv4 multicast group to join instead of subscribing
     #[arg(long, value_name = "GROUP", requires = "subscribe")]
     mcast: Option<Ipv4Addr>,
+    /// Handler to download from beside those of the pool; may be repeated
+    #[arg(long = "handler", value_name = "URL")]
+    handlers: Vec<String>,
+    #[command(flatten)]
+    solo: Solo,
     /// Where /metrics and /stats.json are served [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
@@ -86,7 +104,7 @@ pub(crate) struct Blk {
 impl Blk {
     pub(super) fn run(self) -> Result<(), Failure> {
         let layers = self.layers()?;
-        let config = role::settings("blk", &layers, self.print_config, |config: &Config| {
+        let mut config = role::settings("blk", &layers, self.print_config, |config: &Config| {
             // What is missing altogether is explained below.
             let is_complete = !config.payment_address.is_empty() && !config.pool_url.is_empty();
             if is_complete { config.validate() } else { Ok(()) }
@@ -97,16 +115,21 @@ impl Blk {
         if config.payment_address.is_empty() {
             return Err(Failure::usage(NO_ADDRESS));
         }
+        let mut solo = None;
+        if self.solo.is_wanted() {
+            solo = Some(self.solo.prepare(&mut config)?);
+            config.validate().map_err(Failure::usage)?;
+        }
         if config.pool_url.is_empty() {
             return Err(Failure::usage(NO_POOL));
         }
         tracing::info!(?config, "block miner");
         role::run(async |shutdown| {
-            let running =
-                packetcrypt_blockminer::start(config, shutdown).await.map_err(Failure::failed)?;
-            let stats = running.finish().await.map_err(Failure::failed)?;
-            tracing::info!("all in all: {}", stats.line(&[]));
-            Ok(())
+            let mining = mine(config.clone(), shutdown.clone());
+            match solo {
+                Some(solo) => solo.run(&config, &shutdown, mining).await,
+                None => mining.await,
+            }
         })
     }
 
@@ -127,6 +150,9 @@ impl Blk {
             ("payment_address", "-p", self.payment_address.clone()),
             ("threads", "-t", self.threads.map(|n| n.to_string())),
             ("memory_mib", "-m", self.memory_mib.map(|n| n.to_string())),
+            ("arena_file", "--arena-file", self.arena_file.clone()),
+            ("numa", "--numa", self.numa.clone()),
+            ("check_chance", "--check-chance", self.check_chance.map(|part| part.to_string())),
             ("min_free", "-f", self.min_free.map(|part| part.to_string())),
             ("downloaders", "-d", self.downloaders.map(|n| n.to_string())),
             ("uploaders", "-u", self.uploaders.map(|n| n.to_string())),
@@ -137,6 +163,10 @@ impl Blk {
             if let Some(text) = text {
                 layers.set_text(key, &text, Origin::CommandLine(option.to_owned()));
             }
+        }
+        if !self.handlers.is_empty() {
+            let urls = self.handlers.iter().cloned().map(Value::String).collect();
+            layers.set("handlers", Value::Array(urls), Origin::CommandLine("--handler".to_owned()));
         }
         if self.sprayer_options(&mut sprayer) {
             let origin = Origin::CommandLine("-s, -b, -P and file".to_owned());
@@ -172,6 +202,13 @@ impl Blk {
             _ => self.bind.is_some(),
         }
     }
+}
+
+async fn mine(config: Config, shutdown: Shutdown) -> Result<(), Failure> {
+    let running = packetcrypt_blockminer::start(config, shutdown).await.map_err(Failure::failed)?;
+    let stats = running.finish().await.map_err(Failure::failed)?;
+    tracing::info!("all in all: {}", stats.line(&[]));
+    Ok(())
 }
 
 const NO_ADDRESS: &str = "there is no address to be paid at.

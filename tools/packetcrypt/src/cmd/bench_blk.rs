@@ -1,0 +1,124 @@
+//! `packetcrypt bench blk` and `packetcrypt bench ingest`: the block miner's own parts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use packetcrypt_blockminer::measure::{self, MeasureError, Options, Row};
+use packetcrypt_blockminer::store::Numa;
+use packetcrypt_net::hw;
+use tokio::runtime::Runtime;
+
+use crate::failure::Failure;
+
+/// Measures the block miner on synthetic announcements: trees, memory, nonces, change of the job,
+/// restart. What is computed is checked.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  packetcrypt bench blk -m 4096 -t 2\n  \
+    packetcrypt bench blk -m 11264 --file /dev/shm/arena")]
+pub(crate) struct Blk {
+    /// Memory for announcements, MiB
+    #[arg(short, long = "memorysizemb", default_value_t = 1024, value_name = "MIB")]
+    memory_mib: u32,
+    /// Mining and tree threads [default: one for each processor]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<usize>,
+    /// Announcements of the trees that are measured; they take 320 bytes each for that time
+    #[arg(long, default_value_t = 10_000_000, value_name = "N")]
+    tree: u32,
+    /// Keep the announcements in this file, and measure a restart too; what is in it is lost
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Do not ask for huge pages
+    #[arg(long)]
+    small_pages: bool,
+    /// Memory on several nodes: interleave or replicate
+    #[arg(long, value_name = "HOW", value_parser = numa)]
+    numa: Option<Numa>,
+    /// Time for measuring nonces, seconds
+    #[arg(long, default_value_t = 4, value_name = "SECONDS")]
+    time: u64,
+    /// Print one JSON object a row
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures how fast announcements come into the block miner's slots: by HTTP from a local server,
+/// and by UDP from a local sprayer. Every announcement is hashed and in the index in the end.
+#[derive(Args, Debug)]
+pub(crate) struct Ingest {
+    /// Memory for announcements, MiB; the data that is sent takes as much again
+    #[arg(short, long = "memorysizemb", default_value_t = 1024, value_name = "MIB")]
+    memory_mib: u32,
+    /// Print one JSON object a row
+    #[arg(long)]
+    json: bool,
+}
+
+impl Blk {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let options = Options {
+            memory_mib: self.memory_mib,
+            threads: self.threads.unwrap_or_else(hw::available_cores).max(1),
+            time: Duration::from_secs(self.time.max(1)),
+            tree_announcements: self.tree.max(1000),
+            huge_pages: !self.small_pages,
+            numa: self.numa.unwrap_or_default(),
+            file: self.file,
+        };
+        if let Some(file) = &options.file {
+            // A file of an earlier run would be mined with, and the figures would be others.
+            match std::fs::remove_file(file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::failed(format!("{}: {error}", file.display())));
+                }
+                _ => {}
+            }
+        }
+        head(self.json);
+        measure::blk(&options, &mut show(self.json)).map_err(failure)
+    }
+}
+
+impl Ingest {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let options = Options {
+            memory_mib: self.memory_mib,
+            threads: 1,
+            time: Duration::from_secs(1),
+            tree_announcements: 1000,
+            huge_pages: true,
+            numa: Numa::Default,
+            file: None,
+        };
+        head(self.json);
+        let runtime = Runtime::new().map_err(Failure::failed)?;
+        runtime.block_on(measure::ingest(&options, &mut show(self.json))).map_err(failure)
+    }
+}
+
+fn head(json: bool) {
+    if !json {
+        println!("{}", hw::topology_line());
+    }
+}
+
+fn show(json: bool) -> impl FnMut(Row) {
+    move |row| match serde_json::to_string(&row) {
+        Ok(text) if json => println!("{text}"),
+        _ => println!("{row}"),
+    }
+}
+
+fn failure(error: MeasureError) -> Failure {
+    Failure::failed(error)
+}
+
+fn numa(name: &str) -> Result<Numa, String> {
+    match name {
+        "default" => Ok(Numa::Default),
+        "interleave" => Ok(Numa::Interleave),
+        "replicate" => Ok(Numa::Replicate),
+        other => Err(format!("{other} is none of default, interleave, replicate")),
+    }
+}
