@@ -7,6 +7,7 @@ pub mod item;
 
 mod check;
 mod header;
+mod prepare;
 mod request;
 mod seal;
 mod search;
@@ -15,5 +16,6 @@ pub use check::{
     BATCH_LANES, BatchScratch, CheckScratch, GROUP_MAX, Limits, check, check_batch, check_v0,
 };
 pub use header::{Announcement, Header, soft_nonce_max};
+pub use prepare::{ItemMaker, Preparation, PrepareError, Table, TableError, prepare};
 pub use request::Request;
-pub use search::{PrepareError, Prepared, Table, TableError, prepare};
+pub use search::Prepared;

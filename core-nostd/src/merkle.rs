@@ -7,9 +7,6 @@ use crate::bytes::Hash64;
 use crate::params::{ITEM_BYTES, NODE_BYTES, SIBLINGS_BYTES, TABLE_ITEMS, TREE_LEVELS, TREE_NODES};
 use crate::primitives::blake2b::{compress64_many, compress64_pair};
 
-/// Items whose leaves are hashed in one batch call.
-const LEAVES_BATCH: usize = 64;
-
 /// Index of the first node of a level; the leaves are level 0.
 const fn level_start(level: usize) -> usize {
     2 * TABLE_ITEMS - ((2 * TABLE_ITEMS) >> level)
@@ -23,10 +20,17 @@ const _: () = assert!(level_start(1) == TABLE_ITEMS && level_start(TREE_LEVELS) 
 /// When there are not [`TABLE_ITEMS`] items and [`TREE_NODES`] nodes.
 pub fn build(items: &[[u8; ITEM_BYTES]], nodes: &mut [Hash64], backend: Backend) {
     assert_eq!((items.len(), nodes.len()), (TABLE_ITEMS, TREE_NODES), "a whole table and tree");
-    let leaves = nodes[..TABLE_ITEMS].chunks_mut(LEAVES_BATCH);
-    for (items, leaves) in items.chunks(LEAVES_BATCH).zip(leaves) {
-        compress64_many(items, leaves, backend);
-    }
+    compress64_many(items, &mut nodes[..TABLE_ITEMS], backend);
+    build_on_leaves(nodes, backend);
+}
+
+/// Hashes the leaves, the first [`TABLE_ITEMS`] nodes, into all other nodes of their tree. A leaf is
+/// the 64-byte hash of its item.
+///
+/// # Panics
+/// When there are not [`TREE_NODES`] nodes.
+pub fn build_on_leaves(nodes: &mut [Hash64], backend: Backend) {
+    assert_eq!(nodes.len(), TREE_NODES, "a whole tree");
     for level in 1..=TREE_LEVELS {
         let (below, above) = nodes.split_at_mut(level_start(level));
         let (pairs, _) =

@@ -8,9 +8,9 @@ use packetcrypt_core::cryptocycle::{State, lanes};
 use packetcrypt_core::params::{CYCLES, OPS_MAX};
 use packetcrypt_core::primitives::blake2b::{compress32_many, compress64_many};
 use packetcrypt_core::primitives::chacha20::KeyStream;
-use packetcrypt_core::primitives::{compress32, compress64, expand, poly1305};
+use packetcrypt_core::primitives::{compress32, compress64, expand};
 use packetcrypt_core::randhash::{Execute, Generator, Interpreter, Program};
-use packetcrypt_core::{Backend, CompactTarget, ExecError, Hash32, Hash64};
+use packetcrypt_core::{Backend, CompactTarget, ExecError, Hash32, Hash64, primitives};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -162,6 +162,31 @@ proptest! {
     }
 
     #[test]
+    fn key_streams_are_those_of_another_implementation(
+        key: [u8; 32], nonce: [u8; 12], first in 0_u32..100, len in 0_usize..300,
+    ) {
+        use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+        let mut wanted = vec![0x5a; len];
+        let mut cipher = chacha20::ChaCha20::new(&key.into(), &nonce.into());
+        cipher.seek(64 * u64::from(first));
+        cipher.apply_keystream(&mut wanted);
+        let mut data = vec![0x5a; len];
+        KeyStream::new(&key, &nonce).apply(first, &mut data);
+        prop_assert_eq!(data, wanted);
+    }
+
+    #[test]
+    fn tags_are_those_of_another_implementation(
+        key: [u8; 32], message in vec(any::<[u8; 16]>(), 0..130), tail: [u8; 16],
+    ) {
+        use poly1305::universal_hash::{KeyInit, UniversalHash};
+        let mut mac = poly1305::Poly1305::new(&key.into());
+        mac.update(&message.iter().chain([&tail]).map(|block| (*block).into()).collect::<Vec<_>>());
+        let wanted: [u8; 16] = mac.finalize().into();
+        prop_assert_eq!(primitives::poly1305::tag(&key, message.as_flattened(), &tail), wanted);
+    }
+
+    #[test]
     fn a_key_stream_can_begin_anywhere(
         seed: [u8; 32], num: u32, first in 0_u32..20, len in 0_usize..300,
     ) {
@@ -212,5 +237,5 @@ fn poly1305_is_its_definition() {
     sum += BigUint::from_bytes_le(&key[16..]);
     let mut wanted = sum.to_bytes_le();
     wanted.resize(16, 0);
-    assert_eq!(poly1305::tag(&key, &message, &tail)[..], wanted[..16]);
+    assert_eq!(primitives::poly1305::tag(&key, &message, &tail)[..], wanted[..16]);
 }

@@ -5,7 +5,7 @@ use packetcrypt_core::announcement::item::{item_v0, items_v1};
 use packetcrypt_core::announcement::{
     Announcement, BatchScratch, CheckScratch, Limits, check, check_batch, check_v0, soft_nonce_max,
 };
-use packetcrypt_core::cryptocycle::State;
+use packetcrypt_core::cryptocycle::{State, lanes};
 use packetcrypt_core::params::{
     ANNOUNCEMENT_BYTES, INSNS_MAX, ITEM_BYTES, OPS_MAX, TABLE_ITEMS, TREE_NODES,
 };
@@ -124,7 +124,13 @@ fn crypt() {
             if let Some(full) = &full {
                 assert_eq!(state.0, full[..2048], "input of {case}");
             }
+            let before = state.clone();
             state.crypt();
+            for backend in Backend::available() {
+                let mut lanes = [before.clone()];
+                lanes::crypt(&mut lanes, backend);
+                assert_eq!(lanes[0].0, state.0, "{backend}, {case}");
+            }
             if let Some(full) = &full {
                 assert_eq!(state.0, full[2048..], "output of {case}");
             }
@@ -198,7 +204,14 @@ fn cryptocycle_traces() {
                     ),
                     "update" => {
                         let item = expanded(&step["item_seed"], ITEM_BYTES, 0);
-                        state.update(item.as_slice().try_into().unwrap());
+                        let item = item.as_slice().try_into().unwrap();
+                        let before = state.clone();
+                        state.update(item);
+                        for backend in Backend::available() {
+                            let mut lanes = [before.clone(), before.clone()];
+                            lanes::update(&mut lanes, &[item, item], backend);
+                            assert_eq!(lanes.map(|lane| lane.0), [state.0; 2], "{backend}");
+                        }
                     }
                     "smul" => state.smul(),
                     "final" => state.finish(),
@@ -250,9 +263,12 @@ impl ItemMaker {
     }
 
     fn item(&mut self, num: u64) -> [u8; ITEM_BYTES] {
+        self.item_on(num, Backend::best())
+    }
+
+    fn item_on(&mut self, num: u64, backend: Backend) -> [u8; ITEM_BYTES] {
         let mut state = [State::ZERO];
         let exec = &mut self.interpreter;
-        let backend = Backend::best();
         items_v1(&self.program, self.seed.hi(), &[num], &mut state, exec, backend).unwrap();
         *state[0].first_half()
     }
@@ -284,7 +300,11 @@ fn items() {
             let memory: Vec<u8> =
                 maker.program.memory().iter().flat_map(|word| word.to_le_bytes()).collect();
             assert_compress64(&memory, &case["memory_compress64"]);
-            check_item(case, maker.item(number(&case["num"])));
+            let item = maker.item(number(&case["num"]));
+            for backend in Backend::available() {
+                assert_eq!(maker.item_on(number(&case["num"]), backend), item, "{backend}");
+            }
+            check_item(case, item);
         }
         file.report(count);
         Whole::report(whole);
@@ -310,9 +330,12 @@ fn merkle_trees() {
             }
             assert_compress64(table.as_flattened(), &case["table_compress64"]);
             let mut nodes = vec![Hash64::ZERO; TREE_NODES];
-            merkle::build(&table, &mut nodes, Backend::best());
-            let root = merkle::root(&nodes);
-            assert_eq!(root.hex().to_string(), text(&case["root"]));
+            for backend in Backend::available() {
+                nodes.fill(Hash64::ZERO);
+                merkle::build(&table, &mut nodes, backend);
+                let root = merkle::root(&nodes);
+                assert_eq!(root.hex().to_string(), text(&case["root"]), "{backend}");
+            }
             for branch in list(&case["branches"]) {
                 check_branch(&nodes, branch);
             }

@@ -48,6 +48,29 @@ pub fn items_v1(
     backend: Backend,
 ) -> Result<(), ExecError> {
     lanes::init(states, seed, nums, backend);
+    finish_items(program, nums, states, exec, backend)
+}
+
+/// [`items_v1`] with the state that `init` makes of the seed.
+pub(super) fn items_v1_from(
+    program: &Program,
+    start: &State,
+    nums: &[u64],
+    states: &mut [State],
+    exec: &mut dyn Execute,
+    backend: Backend,
+) -> Result<(), ExecError> {
+    lanes::init_whole_from(states, start, nums);
+    finish_items(program, nums, states, exec, backend)
+}
+
+fn finish_items(
+    program: &Program,
+    nums: &[u64],
+    states: &mut [State],
+    exec: &mut dyn Execute,
+    backend: Backend,
+) -> Result<(), ExecError> {
     exec.run(program, nums, states, CYCLES)?;
     lanes::crypt_items(states, backend);
     Ok(())

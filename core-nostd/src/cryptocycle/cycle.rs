@@ -35,49 +35,43 @@ impl State {
 
     /// [`crypt`](State::crypt) for a caller that will read only the `wanted` bytes of the message:
     /// others may be left as they were (spec 03, 2.8.1, 3 and 6).
-    fn crypt_for(&mut self, wanted: Range<usize>) {
-        let asked = self.header();
-        if asked.is_refused() {
-            self.write_header(asked.with_failure());
-            return;
-        }
-        let units = asked.message_units().min(MESSAGE_UNITS_MAX - asked.additional_units());
-        let header = asked.with_message_units(units);
-        self.write_header(header);
-
-        let message_at = DATA_AT + 16 * header.additional_units();
-        let end = message_at + 16 * units;
-        let mut stream =
-            KeyStream::new(self.part::<{ TAG.start }, 32>(), self.part::<0, NONCE_BYTES>());
-        let mut pad_key = [0; BLOCK_BYTES];
+    pub(super) fn crypt_for(&mut self, wanted: Range<usize>) {
+        let Some(cycle) = self.begin_cycle() else { return };
+        let stream = self.key_stream();
+        let mut pad_key = [0; 32];
         stream.write(0, &mut pad_key);
-        let [tag_key, _]: [[u8; 32]; 2] = zerocopy::transmute!(pad_key);
-
+        let (counter, ciphered) = cycle.ciphered(&wanted);
         let tag;
-        if header.decrypts() {
-            tag = poly1305::tag(&tag_key, &self.0[DATA_AT..end], &lengths(header));
-            // The tag is of the message as it came, so only what is wanted has to be decrypted.
-            let first_block = wanted.start.saturating_sub(message_at) / BLOCK_BYTES;
-            let from = message_at + first_block * BLOCK_BYTES;
-            let to = end.min(wanted.end);
-            if from < to {
-                stream.apply(1 + first_block as u32, &mut self.0[from..to]);
-            }
+        if cycle.decrypts() {
+            // The tag is of the message as it came.
+            tag = poly1305::tag(&pad_key, &self.0[cycle.authenticated()], &cycle.lengths());
+            stream.apply(counter, &mut self.0[ciphered]);
         } else {
-            stream.apply(1, &mut self.0[message_at..end]);
-            // An empty message has no bytes to zero: undefined in the references, and it can not
-            // follow `make_fuzzable`.
-            let zeros_at = end.saturating_sub(header.trailing_zeros()).max(message_at);
-            self.0[zeros_at..end].fill(0);
-            tag = poly1305::tag(&tag_key, &self.0[DATA_AT..end], &lengths(header));
+            stream.apply(counter, &mut self.0[ciphered]);
+            self.0[cycle.zeroed()].fill(0);
+            tag = poly1305::tag(&pad_key, &self.0[cycle.authenticated()], &cycle.lengths());
         }
         self.0[TAG].copy_from_slice(&tag);
     }
 
-    /// The end of a table item: only the first 1024 bytes are wanted.
-    pub(crate) fn crypt_item(&mut self) {
-        self.make_fuzzable();
-        self.crypt_for(0..ITEM_BYTES);
+    /// Reads the header word and writes back what became of it; `None` when the operation is
+    /// refused.
+    pub(super) fn begin_cycle(&mut self) -> Option<Cycle> {
+        let asked = self.header();
+        if asked.is_refused() {
+            self.write_header(asked.with_failure());
+            return None;
+        }
+        let units = asked.message_units().min(MESSAGE_UNITS_MAX - asked.additional_units());
+        let header = asked.with_message_units(units);
+        self.write_header(header);
+        let message_at = DATA_AT + 16 * header.additional_units();
+        Some(Cycle { header, message_at, end: message_at + 16 * units })
+    }
+
+    /// The key stream of the next cycle.
+    pub(super) fn key_stream(&self) -> KeyStream {
+        KeyStream::new(self.part::<{ TAG.start }, 32>(), self.part::<0, NONCE_BYTES>())
     }
 
     /// Takes in one table item (spec 03, 1.4).
@@ -85,14 +79,6 @@ impl State {
         self.0[ITEM].copy_from_slice(item);
         self.make_fuzzable();
         self.crypt();
-    }
-
-    /// As [`update`](State::update) when another one follows, which overwrites the bytes of the
-    /// item: they are left unspecified.
-    pub(crate) fn update_between(&mut self, item: &[u8; ITEM_BYTES]) {
-        self.0[ITEM].copy_from_slice(item);
-        self.make_fuzzable();
-        self.crypt_for(ITEM.end..STATE_BYTES);
     }
 
     /// As [`update`](State::update), with 32 bytes of announcement content behind the item: blocks
@@ -118,16 +104,60 @@ impl State {
     }
 }
 
-/// The 16 bytes that end the authenticated data.
-///
-/// Consensus: the zero counts are subtracted with wrap, and the trailing one in decryption too.
-fn lengths(header: Header) -> [u8; 16] {
-    let additional_len = 16 * header.additional_units() as u64;
-    let message_len = 16 * header.message_units() as u64;
-    zerocopy::transmute!([
-        additional_len.wrapping_sub(header.additional_zeros()).to_le_bytes(),
-        message_len.wrapping_sub(header.trailing_zeros() as u64).to_le_bytes(),
-    ])
+/// What one `crypt` does with which bytes of the state.
+#[derive(Clone, Copy)]
+pub(super) struct Cycle {
+    /// With the length that is really used.
+    header: Header,
+    /// Offset of the message.
+    message_at: usize,
+    /// Its end.
+    end: usize,
+}
+
+impl Cycle {
+    /// Whether the message is decrypted, and so is authenticated before it is touched.
+    pub(super) fn decrypts(&self) -> bool {
+        self.header.decrypts()
+    }
+
+    /// The bytes of which the tag is made, the lengths apart.
+    pub(super) fn authenticated(&self) -> Range<usize> {
+        DATA_AT..self.end
+    }
+
+    /// The bytes that the key stream is applied to when only `wanted` ones matter, and the block of
+    /// the stream for the first of them.
+    pub(super) fn ciphered(&self, wanted: &Range<usize>) -> (u32, Range<usize>) {
+        if !self.decrypts() {
+            // The tag covers the result.
+            return (1, self.message_at..self.end);
+        }
+        let first_block = wanted.start.saturating_sub(self.message_at) / BLOCK_BYTES;
+        let to = self.end.min(wanted.end);
+        let from = (self.message_at + first_block * BLOCK_BYTES).min(to);
+        (1 + first_block as u32, from..to)
+    }
+
+    /// The bytes that are zeroed after encryption.
+    pub(super) fn zeroed(&self) -> Range<usize> {
+        // An empty message has no bytes to zero: undefined in the references, and it can not
+        // follow `make_fuzzable`.
+        let from = self.end.saturating_sub(self.header.trailing_zeros()).max(self.message_at);
+        from..self.end
+    }
+
+    /// The 16 bytes that end the authenticated data.
+    ///
+    /// Consensus: the zero counts are subtracted with wrap, and the trailing one in decryption too.
+    pub(super) fn lengths(&self) -> [u8; 16] {
+        let additional_len = 16 * self.header.additional_units() as u64;
+        let message_len = 16 * self.header.message_units() as u64;
+        zerocopy::transmute!([
+            additional_len.wrapping_sub(self.header.additional_zeros()).to_le_bytes(),
+            message_len.wrapping_sub(self.header.trailing_zeros() as u64).to_le_bytes(),
+        ])
+    }
 }
 
 #[cfg(test)]
@@ -154,12 +184,15 @@ mod tests {
             let mut whole_item = full.clone();
 
             full.update(&item);
-            between.update_between(&item);
+            between.0[ITEM].copy_from_slice(&item);
+            between.make_fuzzable();
+            between.crypt_for(ITEM.end..STATE_BYTES);
             assert!(!differing(&full, &between, ITEM), "between, nonce {nonce}");
 
             whole_item.make_fuzzable();
             whole_item.crypt();
-            of_item.crypt_item();
+            of_item.make_fuzzable();
+            of_item.crypt_for(0..ITEM_BYTES);
             assert!(!differing(&whole_item, &of_item, ITEM_BYTES..STATE_BYTES), "item {nonce}");
         }
     }

@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use core::arch::aarch64::*;
-use core::ops::{Add, BitXor};
+use core::ops::{Add, BitAnd, BitXor};
 
-use super::{Kernel, Simd, Words64};
+use super::{Kernel, LANES_32_MAX, LANES_64_MAX, Simd, Words32, Words64};
 
 /// The proof that the CPU has NEON.
 #[derive(Clone, Copy)]
@@ -33,10 +33,16 @@ macro_rules! neon {
 #[derive(Clone, Copy)]
 pub(crate) struct U64x2(uint64x2_t);
 
+/// Four words of 32 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct U32x4(uint32x4_t);
+
 impl Simd for Neon {
     type W64 = U64x2;
+    type W32 = U32x4;
 
     const LANES_64: usize = 2;
+    const LANES_32: usize = 4;
 
     #[inline(always)]
     fn vectorize<K: Kernel<Self>>(self, kernel: K) {
@@ -53,6 +59,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn load_64(self, words: &[u64; LANES_64_MAX]) -> U64x2 {
+        U64x2(neon!(vld1q_u64(words.as_ptr())))
+    }
+
+    #[inline(always)]
     fn columns_64(self, rows: &[&[u8; 128]]) -> [U64x2; 16] {
         let mut columns = [self.splat_64(0); 16];
         for at in 0..8 {
@@ -62,6 +73,68 @@ impl Simd for Neon {
         }
         columns
     }
+
+    #[inline(always)]
+    fn pairs_64(self, pairs: &[[u8; 16]]) -> (U64x2, U64x2) {
+        let bytes: &[u8; 32] = pairs.as_flattened().first_chunk().expect("a pair a lane");
+        let (a, b) = (load(bytes, 0), load(bytes, 1));
+        neon!((U64x2(vtrn1q_u64(a, b)), U64x2(vtrn2q_u64(a, b))))
+    }
+
+    #[inline(always)]
+    fn load_32(self, words: &[u32; LANES_32_MAX]) -> U32x4 {
+        U32x4(neon!(vld1q_u32(words.as_ptr())))
+    }
+
+    #[inline(always)]
+    fn columns_32(self, rows: &[&[u8; 64]; LANES_32_MAX]) -> [U32x4; 16] {
+        let mut columns = [self.load_32(&[0; LANES_32_MAX]); 16];
+        for at in 0..4 {
+            let mut square = [load(rows[0], at); 4];
+            for lane in 1..4 {
+                square[lane] = load(rows[lane], at);
+            }
+            let square = transpose_32(square);
+            for i in 0..4 {
+                columns[4 * at + i] = U32x4(neon!(vreinterpretq_u32_u64(square[i])));
+            }
+        }
+        columns
+    }
+
+    #[inline(always)]
+    fn rows_32(self, columns: &[U32x4; 16], rows: &mut [[u8; 64]; LANES_32_MAX]) {
+        for at in 0..4 {
+            let mut square = [neon!(vreinterpretq_u64_u32(columns[4 * at].0)); 4];
+            for i in 1..4 {
+                square[i] = neon!(vreinterpretq_u64_u32(columns[4 * at + i].0));
+            }
+            let square = transpose_32(square);
+            for lane in 0..4 {
+                let chunk: &mut [u8; 16] = &mut rows[lane].as_chunks_mut().0[at];
+                neon!(vst1q_u8(chunk.as_mut_ptr(), vreinterpretq_u8_u64(square[lane])));
+            }
+        }
+    }
+}
+
+/// A square of 4 x 4 words of 32 bits with rows and columns exchanged.
+#[inline(always)]
+fn transpose_32([a, b, c, d]: [uint64x2_t; 4]) -> [uint64x2_t; 4] {
+    neon!({
+        let (a, b) = (vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(b));
+        let (c, d) = (vreinterpretq_u32_u64(c), vreinterpretq_u32_u64(d));
+        let ab_02 = vreinterpretq_u64_u32(vtrn1q_u32(a, b));
+        let ab_13 = vreinterpretq_u64_u32(vtrn2q_u32(a, b));
+        let cd_02 = vreinterpretq_u64_u32(vtrn1q_u32(c, d));
+        let cd_13 = vreinterpretq_u64_u32(vtrn2q_u32(c, d));
+        [
+            vtrn1q_u64(ab_02, cd_02),
+            vtrn1q_u64(ab_13, cd_13),
+            vtrn2q_u64(ab_02, cd_02),
+            vtrn2q_u64(ab_13, cd_13),
+        ]
+    })
 }
 
 /// The `at`-th 16 bytes of a row.
@@ -90,6 +163,15 @@ impl BitXor for U64x2 {
     }
 }
 
+impl BitAnd for U64x2 {
+    type Output = U64x2;
+
+    #[inline(always)]
+    fn bitand(self, other: U64x2) -> U64x2 {
+        U64x2(neon!(vandq_u64(self.0, other.0)))
+    }
+}
+
 impl Words64 for U64x2 {
     #[inline(always)]
     fn rotate_right_32(self) -> U64x2 {
@@ -112,8 +194,63 @@ impl Words64 for U64x2 {
     }
 
     #[inline(always)]
-    fn store(self, words: &mut [u64]) {
-        let words: &mut [u64; 2] = words.first_chunk_mut().expect("a word a lane");
+    fn shift_left<const BITS: u32>(self) -> U64x2 {
+        // The count is a constant: one instruction.
+        U64x2(neon!(vshlq_u64(self.0, vdupq_n_s64(BITS as i64))))
+    }
+
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self) -> U64x2 {
+        U64x2(neon!(vshlq_u64(self.0, vdupq_n_s64(-(BITS as i64)))))
+    }
+
+    #[inline(always)]
+    fn multiply_low_halves(self, other: U64x2) -> U64x2 {
+        U64x2(neon!(vmull_u32(vmovn_u64(self.0), vmovn_u64(other.0))))
+    }
+
+    #[inline(always)]
+    fn store(self, words: &mut [u64; LANES_64_MAX]) {
         neon!(vst1q_u64(words.as_mut_ptr(), self.0));
+    }
+}
+
+impl Add for U32x4 {
+    type Output = U32x4;
+
+    #[inline(always)]
+    fn add(self, other: U32x4) -> U32x4 {
+        U32x4(neon!(vaddq_u32(self.0, other.0)))
+    }
+}
+
+impl BitXor for U32x4 {
+    type Output = U32x4;
+
+    #[inline(always)]
+    fn bitxor(self, other: U32x4) -> U32x4 {
+        U32x4(neon!(veorq_u32(self.0, other.0)))
+    }
+}
+
+impl Words32 for U32x4 {
+    #[inline(always)]
+    fn rotate_left_16(self) -> U32x4 {
+        U32x4(neon!(vreinterpretq_u32_u16(vrev32q_u16(vreinterpretq_u16_u32(self.0)))))
+    }
+
+    #[inline(always)]
+    fn rotate_left_12(self) -> U32x4 {
+        U32x4(neon!(vsriq_n_u32::<20>(vshlq_n_u32::<12>(self.0), self.0)))
+    }
+
+    #[inline(always)]
+    fn rotate_left_8(self) -> U32x4 {
+        U32x4(neon!(vsriq_n_u32::<24>(vshlq_n_u32::<8>(self.0), self.0)))
+    }
+
+    #[inline(always)]
+    fn rotate_left_7(self) -> U32x4 {
+        U32x4(neon!(vsriq_n_u32::<25>(vshlq_n_u32::<7>(self.0), self.0)))
     }
 }

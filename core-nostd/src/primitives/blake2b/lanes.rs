@@ -140,7 +140,7 @@ impl<S: Simd> Kernel<S> for Lanes<'_> {
         let words = simd.columns_64(&blocks.each_ref()[..S::LANES_64]);
         compress(simd, &mut state, &words, len as u64, true);
         for (word, column) in state.into_iter().zip(self.columns) {
-            word.store(&mut column[..S::LANES_64]);
+            word.store(column);
         }
     }
 }

@@ -1,0 +1,144 @@
+//! Blocks of key streams side by side, a block a lane.
+
+use super::{BLOCK_BYTES, KeyStream, Run};
+use crate::simd::{Kernel, LANES_32_MAX, Simd, Words32};
+
+/// Runs of key streams that are XORed into some data.
+pub(super) struct Runs<'a> {
+    pub(super) data: &'a mut [u8],
+    pub(super) streams: &'a [KeyStream],
+    pub(super) runs: &'a [Run],
+}
+
+impl<S: Simd> Kernel<S> for Runs<'_> {
+    #[inline(always)]
+    fn run(self, simd: S) {
+        let Runs { data, streams, runs } = self;
+        let mut inputs = [&[0; BLOCK_BYTES]; LANES_32_MAX];
+        let mut counters = [0; LANES_32_MAX];
+        let mut places = [(0, 0); LANES_32_MAX];
+        let mut blocks = [[0; BLOCK_BYTES]; LANES_32_MAX];
+        // What is left of the run that is being worked on.
+        let (mut run, mut next_run) = (Run { stream: 0, counter: 0, at: 0, len: 0 }, 0);
+        loop {
+            let mut filled = 0;
+            while filled < S::LANES_32 {
+                if run.len == 0 {
+                    if next_run == runs.len() {
+                        break;
+                    }
+                    run = runs[next_run];
+                    next_run += 1;
+                    continue;
+                }
+                let len = run.len.min(BLOCK_BYTES);
+                inputs[filled] = &streams[run.stream].0;
+                counters[filled] = run.counter;
+                places[filled] = (run.at, len);
+                run.counter = run.counter.wrapping_add(1);
+                run.at += len;
+                run.len -= len;
+                filled += 1;
+            }
+            if filled == 0 {
+                return;
+            }
+            // Idle lanes make the blocks of the last round once more, for nothing.
+            mix(simd, &inputs, &counters, &mut blocks);
+            for lane in 0..filled {
+                let (at, len) = places[lane];
+                xor(&mut data[at..at + len], &blocks[lane]);
+            }
+        }
+    }
+}
+
+/// XORs a block, or the beginning of one, into some data.
+#[inline(always)]
+fn xor(data: &mut [u8], block: &[u8; BLOCK_BYTES]) {
+    if let Ok(data) = <&mut [u8; BLOCK_BYTES]>::try_from(&mut *data) {
+        for i in 0..BLOCK_BYTES {
+            data[i] ^= block[i];
+        }
+    } else {
+        for i in 0..data.len() {
+            data[i] ^= block[i];
+        }
+    }
+}
+
+/// The block function (RFC 8439, 2.3) on a block a lane.
+#[inline(always)]
+fn mix<S: Simd>(
+    simd: S,
+    inputs: &[&[u8; BLOCK_BYTES]; LANES_32_MAX],
+    counters: &[u32; LANES_32_MAX],
+    blocks: &mut [[u8; BLOCK_BYTES]; LANES_32_MAX],
+) {
+    let mut input = simd.columns_32(inputs);
+    input[12] = simd.load_32(counters);
+    let mut v = input;
+    for _ in 0..10 {
+        quarter_rounds(&mut v, [[0, 4, 8, 12], [1, 5, 9, 13]]);
+        quarter_rounds(&mut v, [[2, 6, 10, 14], [3, 7, 11, 15]]);
+        quarter_rounds(&mut v, [[0, 5, 10, 15], [1, 6, 11, 12]]);
+        quarter_rounds(&mut v, [[2, 7, 8, 13], [3, 4, 9, 14]]);
+    }
+    for i in 0..16 {
+        v[i] = v[i] + input[i];
+    }
+    simd.rows_32(&v, blocks);
+}
+
+/// Two quarter rounds step by step: so few registers are in use that most of them suffice.
+#[inline(always)]
+fn quarter_rounds<W: Words32>(v: &mut [W; 16], columns: [[usize; 4]; 2]) {
+    for [a, b, _, d] in columns {
+        v[a] = v[a] + v[b];
+        v[d] = (v[d] ^ v[a]).rotate_left_16();
+    }
+    for [_, b, c, d] in columns {
+        v[c] = v[c] + v[d];
+        v[b] = (v[b] ^ v[c]).rotate_left_12();
+    }
+    for [a, b, _, d] in columns {
+        v[a] = v[a] + v[b];
+        v[d] = (v[d] ^ v[a]).rotate_left_8();
+    }
+    for [_, b, c, d] in columns {
+        v[c] = v[c] + v[d];
+        v[b] = (v[b] ^ v[c]).rotate_left_7();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+    use crate::simd::plain::Plain;
+
+    #[test]
+    fn lanes_of_any_width_are_single_blocks() {
+        let streams = [3, 4, 5].map(|num| KeyStream::of_expand(&[num; 32], u32::from(num)));
+        let run = |stream, counter, at, len| Run { stream, counter, at, len };
+        let runs = [
+            run(2, 0, 0, 64),
+            run(0, 7, 100, 640),
+            run(1, u32::MAX, 1000, 200),
+            run(1, 1, 1200, 0),
+            run(1, 1, 1200, 16),
+            run(2, 2, 1300, 1700),
+        ];
+        let mut wanted = vec![0x55; 3000];
+        for run in runs {
+            streams[run.stream].apply(run.counter, &mut wanted[run.at..run.at + run.len]);
+        }
+        let mut two = vec![0x55; 3000];
+        Plain::<2>.vectorize(Runs { data: &mut two, streams: &streams, runs: &runs });
+        assert!(two == wanted);
+        let mut eight = vec![0x55; 3000];
+        Plain::<8>.vectorize(Runs { data: &mut eight, streams: &streams, runs: &runs });
+        assert!(eight == wanted);
+    }
+}
