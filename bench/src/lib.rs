@@ -15,6 +15,8 @@
 //! ```
 
 mod data;
+#[cfg(target_os = "linux")]
+pub mod handler;
 mod measure;
 mod report;
 mod rows;

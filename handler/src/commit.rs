@@ -263,7 +263,7 @@ impl Committer {
 }
 
 fn anns_of(of: &Verified) -> &[Announcement] {
-    Announcement::slice_from_bytes(&of.post.body.bytes).unwrap_or(&[])
+    Announcement::slice_from_bytes(of.post.body.bytes()).unwrap_or(&[])
 }
 
 fn release(parent: &crate::admit::Parent, reserved: &[(u32, Entry)]) {

@@ -11,8 +11,11 @@
 //!
 //! Both are answered after the given time in any case, at most [`WAIT_S_MAX`].
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::time::Duration;
 
+use bytes::Bytes;
 use packetcrypt_proto::anns_index::{self, AnnFile, AnnsIndex};
 
 use crate::publish::{FileView, PublishedBytes, Reader};
@@ -56,7 +59,7 @@ pub(crate) struct Served {
     /// The status.
     pub(crate) status: u16,
     /// Header fields besides the length.
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body.
     pub(crate) body: ServedBody,
 }
@@ -65,7 +68,7 @@ pub(crate) struct Served {
 #[derive(Debug)]
 pub(crate) enum ServedBody {
     /// Text, perhaps none.
-    Text(String),
+    Text(Bytes),
     /// A piece of a file.
     Bytes(PublishedBytes),
 }
@@ -113,9 +116,14 @@ impl Download {
     }
 
     /// The answer as things are now.
-    pub(crate) fn serve(&self, reader: &Reader, conditions: Conditions<'_>) -> Served {
+    pub(crate) fn serve(
+        &self,
+        reader: &Reader,
+        index: &IndexText,
+        conditions: Conditions<'_>,
+    ) -> Served {
         match self {
-            Self::Index { .. } => index(reader),
+            Self::Index { .. } => index.serve(reader),
             Self::File { number, .. } => match reader.file(*number) {
                 None => Served::text(404, "Not found"),
                 Some(file) => serve_file(&file, &reader.store_id, conditions),
@@ -126,8 +134,8 @@ impl Download {
 
 impl Served {
     fn text(status: u16, text: &str) -> Self {
-        let headers = vec![("content-type", "text/plain; charset=utf-8".to_owned())];
-        Self { status, headers, body: ServedBody::Text(text.to_owned()) }
+        let headers = vec![("content-type", "text/plain; charset=utf-8".into())];
+        Self { status, headers, body: ServedBody::Text(Bytes::copy_from_slice(text.as_bytes())) }
     }
 }
 
@@ -178,14 +186,35 @@ fn digits(text: &str) -> Option<u64> {
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-fn index(reader: &Reader) -> Served {
-    let files = reader.files().iter().map(ann_file).collect();
-    let index = AnnsIndex { store: reader.store_id.to_string(), files };
-    let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("cache-control", "no-store".to_owned()),
-    ];
-    Served { status: 200, headers, body: ServedBody::Text(index.to_json()) }
+/// The text of the index, kept until something is published.
+#[derive(Debug, Default)]
+pub(crate) struct IndexText {
+    /// The version of what is published, and its text.
+    kept: RefCell<Option<(u64, Bytes)>>,
+}
+
+impl IndexText {
+    fn serve(&self, reader: &Reader) -> Served {
+        let headers =
+            vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())];
+        Served { status: 200, headers, body: ServedBody::Text(self.text(reader)) }
+    }
+
+    fn text(&self, reader: &Reader) -> Bytes {
+        // Before looking: what is published meanwhile makes another text the next time.
+        let version = reader.version();
+        let mut kept = self.kept.borrow_mut();
+        match &*kept {
+            Some((of, text)) if *of == version => text.clone(),
+            _ => {
+                let files = reader.files().iter().map(ann_file).collect();
+                let index = AnnsIndex { store: reader.store_id.to_string(), files };
+                let text = Bytes::from(index.to_json());
+                *kept = Some((version, text.clone()));
+                text
+            }
+        }
+    }
 }
 
 fn ann_file(file: &FileView) -> AnnFile {
@@ -205,8 +234,8 @@ fn ann_file(file: &FileView) -> AnnFile {
 fn serve_file(file: &FileView, store_id: &str, conditions: Conditions<'_>) -> Served {
     let tag = anns_index::entity_tag(store_id, file.number);
     let mut headers = vec![
-        ("etag", tag.clone()),
-        ("accept-ranges", "bytes".to_owned()),
+        ("etag", tag.clone().into()),
+        ("accept-ranges", "bytes".into()),
         // A file that still grows is another one the next time it is asked for.
         (
             "cache-control",
@@ -215,9 +244,9 @@ fn serve_file(file: &FileView, store_id: &str, conditions: Conditions<'_>) -> Se
     ];
     let names_tag = |list: &str| list.split(',').any(|one| one.trim() == tag || one.trim() == "*");
     if file.is_full && conditions.if_none_match.is_some_and(names_tag) {
-        return Served { status: 304, headers, body: ServedBody::Text(String::new()) };
+        return Served { status: 304, headers, body: ServedBody::Text(Bytes::new()) };
     }
-    headers.push(("content-type", "application/octet-stream".to_owned()));
+    headers.push(("content-type", "application/octet-stream".into()));
     let same_file = conditions.if_range.is_none_or(|if_range| if_range.trim() == tag);
     let range = conditions.range.filter(|_| same_file).and_then(Range::parse);
     let (status, bytes) = match range {
@@ -226,12 +255,12 @@ fn serve_file(file: &FileView, store_id: &str, conditions: Conditions<'_>) -> Se
             Some(bytes) => {
                 let last = bytes.end - 1;
                 let of = format!("bytes {}-{last}/{}", bytes.start, file.len);
-                headers.push(("content-range", of));
+                headers.push(("content-range", of.into()));
                 (206, bytes)
             }
             None => {
-                headers.push(("content-range", format!("bytes */{}", file.len)));
-                return Served { status: 416, headers, body: ServedBody::Text(String::new()) };
+                headers.push(("content-range", format!("bytes */{}", file.len).into()));
+                return Served { status: 416, headers, body: ServedBody::Text(Bytes::new()) };
             }
         },
     };

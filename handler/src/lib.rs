@@ -6,7 +6,7 @@
 //! | step | where | module |
 //! |---|---|---|
 //! | head parsed, cheap checks (headers, slot, address, length, budget of the source) | I/O executor | `submit`, [`admit`], [`overload`] |
-//! | body received into booked memory | I/O executor | `submit`, `verify` |
+//! | body received into bounded memory | I/O executor | `submit`, `body` |
 //! | bounded queue; full is 503 `overloaded` | | `verify` |
 //! | cheap checks of each announcement, duplicates, proofs | worker thread | [`admit`], [`dedup`], `verify` |
 //! | hashes reserved, bytes written, event durable, published, sprayed | committer thread | `commit`, `publish` |
@@ -37,6 +37,7 @@
 //! ```
 
 pub mod admit;
+mod body;
 mod commit;
 pub mod config;
 pub mod dedup;

@@ -367,6 +367,11 @@ impl Reader {
         Some(FileView::new(&list[at], at + 1 < list.len()))
     }
 
+    /// Counts up with everything that is published.
+    pub(crate) fn version(&self) -> u64 {
+        *self.changed.borrow()
+    }
+
     /// Completes when something was published after the last call; `false` when the store is gone.
     pub(crate) async fn changed(&mut self) -> bool {
         self.changed.changed().await.is_ok()

@@ -16,15 +16,17 @@ use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
 use packetcrypt_net::{Clock, Shutdown, SystemClock};
 use tokio::task::JoinHandle;
 
+use crate::body::BodyMemory;
 use crate::commit::{CommitQueue, CommitReceiver, Committer};
 use crate::config::{Config, ConfigError};
+use crate::download::IndexText;
 use crate::outlets::{PayLogs, Sprayers};
 use crate::overload::Budgets;
 use crate::parents::Follower;
 use crate::publish::{Reader, Record, Store, StoreError, StoreOptions};
-use crate::stats::{Counters, Stats};
+use crate::stats::{self, Counters, Stats};
 use crate::submit::{Front, FrontService};
-use crate::verify::{BodyBudget, PostQueue, Workers};
+use crate::verify::{PostQueue, Workers};
 
 /// How often the statistics line is told (spec 05, 6.5).
 const STATS_EVERY: Duration = Duration::from_secs(5);
@@ -196,6 +198,7 @@ pub async fn start_with_clock(
         front: Arc::clone(&front),
         commits: commits.clone(),
         skip_threshold: config.skip_threshold(),
+        count: config.workers(),
     });
     let cannot_listen = |cause| StartError::Listen { addr: config.bind_pub, cause };
     let sockets = engine::bind(config.bind_pub, config.io_threads()).map_err(cannot_listen)?;
@@ -215,7 +218,7 @@ pub async fn start_with_clock(
     let sprayer_addr = view.sprayers.as_ref().map(Sprayers::local_addr);
     let parts = Parts {
         committer: spawn_committer(committer, receiver)?,
-        workers: Workers::start(&workers, config.workers())?,
+        workers: Workers::start(&workers)?,
         executors: start_executors(config.engine, sockets, &view, &shutdown)?,
         follower: tokio::spawn(follow(pool, commits)),
         metrics_server,
@@ -244,7 +247,10 @@ fn front(
         parents: Arc::default(),
         counters,
         queue: PostQueue::new(config.input_queue_len),
-        bodies: BodyBudget::new(config.body_bytes_max()),
+        bodies: BodyMemory::new(
+            config.body_bytes_max(),
+            config.post_anns_max * packetcrypt_proto::ANNOUNCEMENT_BYTES,
+        ),
         budgets: Budgets::new(config.source_limits()),
         reader,
         clock,
@@ -304,6 +310,21 @@ impl View {
     }
 }
 
+impl View {
+    /// The metrics, and the sources with the most refused work.
+    fn metrics(&self) -> String {
+        /// What ends a text of metrics.
+        const END: &str = "# EOF\n";
+        let mut text = self.metrics.encode();
+        text.truncate(text.strip_suffix(END).map_or(text.len(), str::len));
+        let front = &self.front;
+        let sources = front.budgets.worst(SOURCES_SHOWN_MAX, front.clock.now_ms());
+        text.push_str(&stats::source_metrics(&sources));
+        text.push_str(END);
+        text
+    }
+}
+
 /// The directory of this role.
 fn workdir(config: &Config) -> PathBuf {
     config.root_workdir.join("ah")
@@ -352,8 +373,11 @@ struct ServeMiners {
 
 impl Body for ServeMiners {
     async fn run<E: Engine>(self, engine: E) {
-        let service =
-            Rc::new(FrontService { front: Arc::clone(&self.view.front), engine: engine.clone() });
+        let service = Rc::new(FrontService {
+            front: Arc::clone(&self.view.front),
+            engine: engine.clone(),
+            index: IndexText::default(),
+        });
         let http = Arc::clone(&self.view.http);
         let served = match self.sockets[engine.index()].try_clone() {
             Ok(socket) => serve(engine, socket, service, http, self.shutdown).await,
@@ -384,10 +408,8 @@ async fn serve_metrics(
 ) -> Result<Option<control::ControlServer>, StartError> {
     let Some(addr) = config.metrics_listen else { return Ok(None) };
     let (for_metrics, for_stats) = (Arc::clone(view), Arc::clone(view));
-    let routes = control::observation_routes(
-        move || for_metrics.metrics.encode(),
-        move || for_stats.stats(),
-    );
+    let routes =
+        control::observation_routes(move || for_metrics.metrics(), move || for_stats.stats());
     Ok(Some(control::serve(addr, routes, ControlLimits::default(), shutdown.clone()).await?))
 }
 

@@ -5,6 +5,8 @@
 //! counts the announcements of bodies that came whole. The same holds for posts, whose *answered*
 //! kinds are accepted, refused, overloaded and lost.
 
+use std::fmt::Write as _;
+
 use packetcrypt_net::http1::Http1Snapshot;
 use packetcrypt_net::paylog::PayLogStats;
 use packetcrypt_net::pool_client::PoolStatus;
@@ -285,6 +287,30 @@ fn reason(refusal: &Refusal) -> &'static str {
             AnnRefusal::Proof(_) => "proof",
         },
     }
+}
+
+/// The budgets of sources in the text form of `/metrics`. They are no part of a registry: who is
+/// shown changes with every scrape.
+pub(crate) fn source_metrics(sources: &[SourceStats]) -> String {
+    type Value = fn(&SourceStats) -> u64;
+    let families: [(&str, &str, Value); 3] = [
+        ("source_refused_cost", "Recent cost of refused work of a source", |of| of.bad_cost),
+        ("source_good_cost", "Recent cost of accepted work of a source", |of| of.good_cost),
+        ("source_over_budget", "1 when posts of a source are turned away", |of| {
+            u64::from(of.is_over_budget)
+        }),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in families {
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "# HELP packetcrypt_handler_{name} {help}.");
+        let _ = writeln!(text, "# TYPE packetcrypt_handler_{name} gauge");
+        for of in sources {
+            let (source, value) = (of.source, value(of));
+            let _ = writeln!(text, "packetcrypt_handler_{name}{{source=\"{source}\"}} {value}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

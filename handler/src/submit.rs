@@ -12,17 +12,16 @@ use packetcrypt_proto::events::AnnsEvent;
 use packetcrypt_proto::reply::Reply;
 
 use crate::admit::{Head, Parent, Refusal};
-use crate::download::{Conditions, Download, Served, ServedBody};
+use crate::body::{Body, BodyMemory};
+use crate::download::{Conditions, Download, IndexText, Served, ServedBody};
 use crate::overload::Budgets;
 use crate::parents::Parents;
 use crate::publish::Reader;
 use crate::stats::Counters;
-use crate::verify::{Body, BodyBudget, Post, PostQueue};
+use crate::verify::{Post, PostQueue};
 
 /// Where announcements are posted (spec 05, 6.1).
 const SUBMIT_PATH: &str = "/submit";
-/// Memory that the first bytes of a body get; it is doubled as more come.
-const BODY_FIRST_BYTES: usize = 4 << 10;
 
 /// What executors, workers and the committer share.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub(crate) struct Front {
     /// The way to the workers.
     pub(crate) queue: Arc<PostQueue>,
     /// Memory for bodies.
-    pub(crate) bodies: Arc<BodyBudget>,
+    pub(crate) bodies: Arc<BodyMemory>,
     /// The budgets of the sources.
     pub(crate) budgets: Budgets,
     /// Published announcements.
@@ -54,6 +53,8 @@ pub(crate) struct FrontService<E> {
     pub(crate) front: Arc<Front>,
     /// Its executor.
     pub(crate) engine: E,
+    /// The index of the files.
+    pub(crate) index: IndexText,
 }
 
 /// A body that was not received.
@@ -83,6 +84,14 @@ impl<E: Engine> FrontService<E> {
             if_range: head.field_text("if-range"),
             if_none_match: head.field_text("if-none-match"),
         };
+        if !download.wait().is_zero() {
+            self.wait_for_news(&download, conditions).await;
+        }
+        self.front.respond(download.serve(&self.front.reader, &self.index, conditions))
+    }
+
+    /// Waits until the answer is worth giving, or its time is over.
+    async fn wait_for_news(&self, download: &Download, conditions: Conditions<'_>) {
         let mut reader = self.front.reader.clone();
         let news = async {
             // Seen before looking: what is published in between ends the wait.
@@ -97,11 +106,8 @@ impl<E: Engine> FrontService<E> {
                 }
             }
         };
-        if !download.wait().is_zero() {
-            // At the end of the time the answer is what there is.
-            let _ = self.engine.timeout(download.wait(), news).await;
-        }
-        self.front.respond(download.serve(&self.front.reader, conditions))
+        // At the end of the time the answer is what there is.
+        let _ = self.engine.timeout(download.wait(), news).await;
     }
 }
 
@@ -157,20 +163,22 @@ impl Front {
     async fn receive<E: Engine>(&self, from: &mut http1::Body<'_, E>) -> Result<Body, NoBody> {
         let mut body = Body::new(&self.bodies);
         loop {
-            let filled = body.bytes.len();
-            // One byte more than allowed shows a body that is too long.
-            let left = self.body_bytes_max() + 1 - filled;
-            let room = filled.max(BODY_FIRST_BYTES).min(left);
-            if body.reserve(room).is_err() {
-                return Err(NoBody::Refused(Refusal::Overloaded));
+            if body.room().is_empty() {
+                if from.is_at_end().await.map_err(NoBody::Broken)? {
+                    return Ok(body);
+                }
+                if body.is_at_its_bound() {
+                    return Err(NoBody::Refused(Refusal::TooBig(self.post_anns_max)));
+                }
+                if body.grow().is_err() {
+                    return Err(NoBody::Refused(Refusal::Overloaded));
+                }
             }
-            body.bytes.resize(filled + room, 0);
-            let received = from.read(&mut body.bytes[filled..]).await.map_err(NoBody::Broken)?;
-            body.bytes.truncate(filled + received);
-            if body.bytes.len() > self.body_bytes_max() {
-                return Err(NoBody::Refused(Refusal::TooBig(self.post_anns_max)));
-            }
-            if received < room {
+            let room = body.room();
+            let wanted = room.len();
+            let received = from.read(room).await.map_err(NoBody::Broken)?;
+            body.filled(received);
+            if received < wanted {
                 return Ok(body);
             }
         }

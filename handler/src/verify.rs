@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -14,12 +13,13 @@ use packetcrypt_core::announcement::{Announcement, BatchScratch, GROUP_MAX, chec
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::error::AnnError;
-use packetcrypt_core::primitives::compress32;
-use packetcrypt_core::randhash::Interpreter;
+use packetcrypt_core::primitives::blake2b::{compress32, compress32_many};
+use packetcrypt_core::randhash::AnyExecutor;
 use packetcrypt_proto::events::AnnsEvent;
 use tokio::sync::oneshot;
 
 use crate::admit::{AnnRefusal, Head, Parent, Refusal, announcements};
+use crate::body::Body;
 use crate::commit::CommitQueue;
 use crate::overload::PROOF_COST;
 use crate::stats::Counters;
@@ -27,6 +27,12 @@ use crate::submit::Front;
 
 /// Proofs of a post that are checked before looking whether it is junk.
 const GROUP_FIRST_LEN: usize = 4;
+/// Announcements whose hashes are computed before looking whether the post is junk.
+const HASHED_TOGETHER: usize = 64;
+/// Posts that a worker takes together: their event ids are hashed side by side.
+const TAKEN_TOGETHER: usize = 4;
+/// Length of the body of a full post of the announcement miner (spec 05, 8.4).
+const FULL_POST_BYTES: usize = 1024 * packetcrypt_proto::ANNOUNCEMENT_BYTES;
 
 /// What a client is told.
 pub(crate) type Answer = Result<AnnsEvent, Refusal>;
@@ -95,7 +101,7 @@ impl Post {
 
     fn anns(&self) -> u64 {
         // Of a body that is no list of announcements the whole ones count.
-        (self.body.bytes.len() / packetcrypt_proto::ANNOUNCEMENT_BYTES) as u64
+        (self.body.bytes().len() / packetcrypt_proto::ANNOUNCEMENT_BYTES) as u64
     }
 }
 
@@ -106,73 +112,6 @@ impl Drop for Post {
             self.counters.anns_lost.inc_by(self.anns());
             self.counters.timeouts.inc();
         }
-    }
-}
-
-/// A body in memory, booked in the budget of all bodies.
-#[derive(Debug)]
-pub(crate) struct Body {
-    /// The bytes.
-    pub(crate) bytes: Vec<u8>,
-    booked: usize,
-    budget: Arc<BodyBudget>,
-}
-
-/// The memory that bodies may take.
-#[derive(Debug)]
-pub(crate) struct BodyBudget {
-    used: AtomicUsize,
-    bytes_max: usize,
-}
-
-/// The memory for bodies is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
-
-impl BodyBudget {
-    /// A budget of `bytes_max`.
-    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
-    }
-
-    /// Bytes that are booked.
-    pub(crate) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn book(&self, bytes: usize) -> Result<(), NoRoom> {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed);
-        if used.saturating_add(bytes) > self.bytes_max {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(NoRoom);
-        }
-        Ok(())
-    }
-}
-
-impl Body {
-    /// An empty body.
-    pub(crate) fn new(budget: &Arc<BodyBudget>) -> Self {
-        Self { bytes: Vec::new(), booked: 0, budget: Arc::clone(budget) }
-    }
-
-    /// Makes room for `more` bytes behind those there are. Memory is taken as bytes come, so that
-    /// many slow clients do not take much.
-    pub(crate) fn reserve(&mut self, more: usize) -> Result<(), NoRoom> {
-        let want = self.bytes.len() + more;
-        if want > self.bytes.capacity() {
-            let grown = want.max(self.bytes.capacity() * 2);
-            self.budget.book(grown - self.booked)?;
-            self.booked = grown;
-            self.bytes.reserve_exact(grown - self.bytes.len());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.booked, Ordering::Relaxed);
     }
 }
 
@@ -224,15 +163,17 @@ impl PostQueue {
         post.answer(Err(refusal));
     }
 
-    /// The next post; waits for one. `None` when the queue is closed and empty.
-    pub(crate) fn pop(&self) -> Option<Post> {
+    /// The next posts: waits for one, and takes a fair part of those that wait beside it, one of
+    /// `takers`. None at all when the queue is closed and empty.
+    pub(crate) fn pop(&self, takers: usize) -> Vec<Post> {
         let mut state = self.lock();
         loop {
-            if let Some(post) = state.posts.pop_front() {
-                return Some(post);
+            let len = state.posts.len().div_ceil(takers.max(1)).min(TAKEN_TOGETHER);
+            if len > 0 {
+                return state.posts.drain(..len).collect();
             }
             if state.is_closed {
-                return None;
+                return Vec::new();
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -273,15 +214,14 @@ pub(crate) struct Workers {
     pub(crate) commits: CommitQueue,
     /// Proofs are skipped when a byte is below this.
     pub(crate) skip_threshold: u16,
+    /// How many workers there are.
+    pub(crate) count: usize,
 }
 
 impl Workers {
-    /// Starts `count` workers. They end when the queue is closed and empty.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        count: usize,
-    ) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
-        (0..count)
+    /// Starts the workers. They end when the queue is closed and empty.
+    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
+        (0..self.count)
             .map(|index| {
                 let workers = Arc::clone(self);
                 thread::Builder::new()
@@ -293,43 +233,88 @@ impl Workers {
 
     fn run(&self) {
         let mut prover = Prover::new();
-        while let Some(post) = self.front.queue.pop() {
-            if post.is_abandoned() {
-                // Dropped: nobody would learn what became of it.
-                continue;
+        loop {
+            let posts = self.front.queue.pop(self.count);
+            if posts.is_empty() {
+                return;
             }
-            // A panic would be a fault of ours. It costs this post, never the worker; a scratch
-            // that was left in the middle is not used again.
-            let verified = catch_unwind(AssertUnwindSafe(|| self.verify(&post, &mut prover)));
-            match verified {
-                Ok(Ok(Checked { candidates, event_id, work_bits_max })) => {
-                    self.commits.push(Verified { post, candidates, event_id, work_bits_max });
-                }
-                Ok(Err((refusal, cost))) => {
-                    self.front.budgets.book(post.source, cost, false, self.front.clock.now_ms());
-                    post.answer(Err(refusal));
-                }
-                Err(_) => {
-                    tracing::error!("a check panicked; its post is lost, the worker goes on");
-                    self.front.counters.worker_panics.inc();
+            // Abandoned ones are dropped: nobody would learn what became of them.
+            let posts = posts.into_iter().filter(|post| !post.is_abandoned());
+            let sound: Vec<_> = posts.filter_map(|post| self.guard(post, Self::sift)).collect();
+            let ids = event_ids(sound.iter().map(|(post, _)| post.body.bytes()), prover.backend);
+            for ((post, sifted), event_id) in sound.into_iter().zip(ids) {
+                let mut is_whole = false;
+                let proven = self.guard(post, |workers, post| {
+                    let outcome = workers.prove(post, &sifted.candidates, &mut prover);
+                    is_whole = true;
+                    outcome
+                });
+                if !is_whole {
+                    // It panicked: what it checks with may be in the middle of something.
                     prover = Prover::new();
                 }
+                let Some((post, ())) = proven else { continue };
+                let Sifted { candidates, work_bits_max } = sifted;
+                self.commits.push(Verified { post, candidates, event_id, work_bits_max });
             }
         }
     }
 
-    /// All checks of a post. An error carries what was spent until it was found.
-    fn verify(&self, post: &Post, prover: &mut Prover) -> Result<Checked, (Refusal, u64)> {
-        let anns = announcements(&post.body.bytes, self.front.post_anns_max).map_err(|r| (r, 1))?;
-        let mut hashes = Vec::with_capacity(anns.len());
-        for (index, ann) in anns.iter().enumerate() {
-            let hash = ann.key();
-            let checked = post.parent.check_cheaply(post.head.sver, ann, hash);
-            checked.map_err(|refusal| (refusal.into(), index as u64 + 1))?;
-            hashes.push((index as u32, hash));
+    /// Does a step of the check of a post; answers the post when it is refused.
+    ///
+    /// A panic would be a fault of ours. It costs this post, never the worker.
+    fn guard<T>(
+        &self,
+        post: Post,
+        step: impl FnOnce(&Self, &Post) -> Result<T, (Refusal, u64)>,
+    ) -> Option<(Post, T)> {
+        match catch_unwind(AssertUnwindSafe(|| step(self, &post))) {
+            Ok(Ok(outcome)) => Some((post, outcome)),
+            Ok(Err((refusal, cost))) => {
+                self.front.budgets.book(post.source, cost, false, self.front.clock.now_ms());
+                post.answer(Err(refusal));
+                None
+            }
+            Err(_) => {
+                tracing::error!("a check panicked; its post is lost, the worker goes on");
+                self.front.counters.worker_panics.inc();
+                None
+            }
         }
-        let candidates = candidates(hashes, &post.parent);
-        let to_prove = self.to_prove(&candidates, anns);
+    }
+
+    /// All checks of a post but the proofs. An error carries what was spent until it was found.
+    fn sift(&self, post: &Post) -> Result<Sifted, (Refusal, u64)> {
+        let body = post.body.bytes();
+        let anns = announcements(body, self.front.post_anns_max).map_err(|r| (r, 1))?;
+        let mut hashes = Vec::with_capacity(anns.len());
+        let mut hashed = [Hash32::ZERO; HASHED_TOGETHER];
+        for (first, part) in (0u32..).step_by(HASHED_TOGETHER).zip(body_parts(body)) {
+            let hashed = &mut hashed[..part.len()];
+            compress32_many(part, hashed, Backend::best());
+            for ((index, bytes), hash) in (first..).zip(part).zip(&*hashed) {
+                let hash = dedup_hash(hash);
+                let ann = Announcement::from_bytes(bytes);
+                let checked = post.parent.check_cheaply(post.head.sver, ann, hash);
+                checked.map_err(|refusal| (refusal.into(), u64::from(index) + 1))?;
+                hashes.push((index, hash));
+            }
+        }
+        Ok(Sifted {
+            candidates: candidates(hashes, &post.parent),
+            work_bits_max: anns.iter().map(|ann| ann.work_bits().0).max().unwrap_or(0),
+        })
+    }
+
+    /// Checks the proofs of the candidates. An error carries what was spent until it was found.
+    fn prove(
+        &self,
+        post: &Post,
+        candidates: &[(u32, u64)],
+        prover: &mut Prover,
+    ) -> Result<(), (Refusal, u64)> {
+        let anns = announcements(post.body.bytes(), self.front.post_anns_max).unwrap_or(&[]);
+        let to_prove = self.to_prove(candidates, anns);
         self.front.counters.proofs_skipped.inc_by((candidates.len() - to_prove.len()) as u64);
         let checked = prover.check(&to_prove, &post.parent.hash);
         let (proofs, result) = match checked {
@@ -338,12 +323,7 @@ impl Workers {
         };
         self.front.counters.proofs_checked.inc_by(proofs as u64);
         let cost = anns.len() as u64 + proofs as u64 * PROOF_COST;
-        result.map_err(|error| (proof_refusal(error), cost))?;
-        Ok(Checked {
-            candidates,
-            event_id: event_id(&post.body.bytes),
-            work_bits_max: anns.iter().map(|ann| ann.work_bits().0).max().unwrap_or(0),
-        })
+        result.map_err(|error| (proof_refusal(error), cost))
     }
 
     /// The candidates whose proof is checked (spec 05, 6.6 and 16.13), those of one job one behind
@@ -366,7 +346,7 @@ impl Workers {
 /// What one worker checks proofs with.
 struct Prover {
     scratch: Box<BatchScratch>,
-    interpreter: Box<Interpreter>,
+    exec: Box<AnyExecutor>,
     backend: Backend,
     results: Vec<Result<Hash32, AnnError>>,
 }
@@ -375,7 +355,7 @@ impl Prover {
     fn new() -> Self {
         Self {
             scratch: Box::new(BatchScratch::new()),
-            interpreter: Box::new(Interpreter::new()),
+            exec: Box::new(AnyExecutor::best()),
             backend: Backend::best(),
             results: Vec::with_capacity(GROUP_MAX),
         }
@@ -395,8 +375,8 @@ impl Prover {
             let batch: Vec<_> = group.iter().map(|&ann| (ann, parent_hash)).collect();
             self.results.clear();
             self.results.resize(batch.len(), Err(AnnError::Inval));
-            let Self { scratch, interpreter, backend, results } = self;
-            check_batch(&batch, results, scratch, &mut **interpreter, *backend);
+            let Self { scratch, exec, backend, results } = self;
+            check_batch(&batch, results, scratch, &mut **exec, *backend);
             done += batch.len();
             if let Some(error) = self.results.iter().find_map(|result| result.err()) {
                 return Err((done, error));
@@ -407,11 +387,21 @@ impl Prover {
     }
 }
 
-/// What [`Workers::verify`] found out.
-struct Checked {
+/// What [`Workers::sift`] found out.
+struct Sifted {
     candidates: Vec<(u32, u64)>,
-    event_id: [u8; 16],
     work_bits_max: u32,
+}
+
+/// The announcements of a body, some at a time.
+fn body_parts(body: &[u8]) -> impl Iterator<Item = &[[u8; packetcrypt_proto::ANNOUNCEMENT_BYTES]]> {
+    body.as_chunks().0.chunks(HASHED_TOGETHER)
+}
+
+/// The dedup hash (spec 05, 2.2) in the hash of an announcement.
+fn dedup_hash(hash: &Hash32) -> u64 {
+    let [word, ..] = hash.0.as_chunks().0 else { return 0 };
+    u64::from_le_bytes(*word)
 }
 
 /// The first occurrence of each hash that is not known yet, in order of the index. The others are
@@ -437,10 +427,20 @@ fn proof_refusal(error: AnnError) -> Refusal {
     }))
 }
 
-/// Event id of the post with this body (spec 05, 2.2).
-fn event_id(body: &[u8]) -> [u8; 16] {
-    let hash = compress32(body).0;
-    std::array::from_fn(|i| hash[i])
+/// Event ids of the posts with these bodies (spec 05, 2.2). Full posts are hashed side by side.
+fn event_ids<'a>(bodies: impl Iterator<Item = &'a [u8]>, backend: Backend) -> Vec<[u8; 16]> {
+    let bodies: Vec<&[u8]> = bodies.collect();
+    let full: Vec<&[u8; FULL_POST_BYTES]> =
+        bodies.iter().filter_map(|body| (*body).try_into().ok()).collect();
+    let mut hashes = vec![Hash32::ZERO; full.len()];
+    compress32_many(&full, &mut hashes, backend);
+    let mut of_full = hashes.into_iter();
+    let hash = |body: &&[u8]| match body.len() {
+        FULL_POST_BYTES => of_full.next().unwrap_or_else(|| compress32(body)),
+        _ => compress32(body),
+    };
+    let first_half = |hash: Hash32| std::array::from_fn(|i| hash.0[i]);
+    bodies.iter().map(hash).map(first_half).collect()
 }
 
 #[cfg(test)]

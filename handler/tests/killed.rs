@@ -1,4 +1,5 @@
-//! A handler that is killed fifty times at random moments while posts come.
+//! A handler that is killed fifty times at random moments while posts come, and one whose disk is
+//! full for a while.
 
 #[path = "support/pool.rs"]
 mod pool;
@@ -67,12 +68,14 @@ async fn child() {
 async fn spawn(master: &Master, dir: &Path) -> (Child, SocketAddr) {
     let address = dir.join("address");
     let _ = std::fs::remove_file(&address);
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "child"])
         .env(CHILD_VARIABLE, format!("{}|{}", master.url, dir.display()))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::null());
+    #[cfg(unix)]
+    ignore_file_size_signal(&mut command);
+    let mut child = command.spawn().unwrap();
     for _ in 0..1500 {
         if let Ok(text) = std::fs::read_to_string(&address) {
             return (child, text.parse().unwrap());
@@ -166,5 +169,72 @@ async fn killed_under_load() {
     let len = stored.len();
     stored.dedup();
     assert_eq!((len as u64, stored.len()), (posted, len), "each is stored once");
+    handler.stop().await;
+}
+
+/// A write beyond the limit for the size of files is an error then, as on a full disk.
+#[cfg(unix)]
+fn ignore_file_size_signal(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    let ignore = || {
+        // SAFETY: the call may be made between fork and exec; no handler is installed.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        Ok(())
+    };
+    // SAFETY: `ignore` makes one system call and allocates nothing.
+    unsafe { command.pre_exec(ignore) };
+}
+
+/// Lets a process write files up to this length.
+#[cfg(target_os = "linux")]
+fn limit_files(process: &Child, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    let process = process.id() as libc::pid_t;
+    // SAFETY: the kernel reads one `rlimit`; the process is a child of this one.
+    let status = unsafe {
+        libc::prlimit(process, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut())
+    };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// While the pay log can not be written every post is answered 503; nothing of it is kept, and
+/// nothing acknowledged before is lost. When there is room again all is as before.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_is_full_for_a_while() {
+    let master = Master::start(Chain::to(&"ab".repeat(32), HEIGHT)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, addr) = spawn(&master, dir.path()).await;
+    let ask = |number: u64| async move {
+        let body = post(number);
+        let head = post_head(1, HEIGHT + 1, PAY_TO);
+        let head = format!("{head}content-length: {}\r\n\r\n", body.len());
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
+    };
+    let accepted = format!("\"accepted\":{POST_ANNS},");
+    assert!(ask(0).await.contains(&accepted));
+    limit_files(&child, 100);
+    for _ in 0..3 {
+        let reply = ask(1).await;
+        assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("overloaded"), "{reply}");
+    }
+    limit_files(&child, libc::RLIM_INFINITY);
+    assert!(ask(1).await.contains(&accepted));
+    assert!(ask(0).await.contains("\"accepted\":0,"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let paid: u64 = logged(dir.path()).iter().map(|line| line["accepted"].as_u64().unwrap()).sum();
+    assert_eq!(paid, 2 * POST_ANNS as u64);
+    let handler = Handler::start(config(&master.url, dir.path()), HEIGHT).await;
+    for number in 0..2 {
+        let reply = handler.post(1, HEIGHT + 1, &post(number)).await;
+        assert_eq!(counts(&reply), (0, POST_ANNS as u64));
+    }
+    let (_, body) = handler.get("/anns/anns_0.bin", "").await;
+    assert!(body == [post(0), post(1)].concat(), "each is stored once, in order");
     handler.stop().await;
 }

@@ -241,7 +241,11 @@ async fn memory_for_bodies_is_bounded_and_overload_is_said_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_of_invalid_work_is_turned_away() {
-    let scene = scene(|config| config.invalid_free_proofs = 2).await;
+    let scene = scene(|config| {
+        config.invalid_free_proofs = 2;
+        config.metrics_listen = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    })
+    .await;
     let mut bad = scene.anns.bytes[..3072].to_vec();
     for ann in bad.chunks_mut(1024) {
         ann[500] ^= 1;
@@ -254,6 +258,14 @@ async fn a_source_of_invalid_work_is_turned_away() {
     let stats = scene.handler.running.stats();
     assert!(stats.sources[0].is_over_budget);
     assert_eq!(stats.refusals["over_budget"], 4);
+    let addr = scene.handler.running.metrics_addr().unwrap();
+    let mut metrics = TcpStream::connect(addr).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    metrics.write_all(request).await.unwrap();
+    let mut text = String::new();
+    metrics.read_to_string(&mut text).await.unwrap();
+    let named = "packetcrypt_handler_source_over_budget{source=\"127.0.0.1\"} 1\n";
+    assert!(text.contains(named) && text.ends_with("# EOF\n"), "{text}");
     scene.handler.stop().await;
 }
 
@@ -285,6 +297,28 @@ async fn blocks_come_and_the_list_of_handlers_changes() {
     let want = format!("block number out of range, expect {} got {}", tip + 1, scene.anns.height);
     assert_eq!(error(&scene.post(body).await), want);
     scene.handler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_talks_nonsense_or_is_away_changes_nothing() {
+    let scene = scene(|_| {}).await;
+    assert_eq!(counts(&scene.post(&scene.anns.bytes[..1024]).await), (1, 0));
+    let asked = || scene.handler.running.stats().pool.unwrap();
+    let (hash, height) = scene.master.chain.lock().unwrap().blocks[0].clone();
+    for (hash, height) in [("zz", height + 1), (&hash[..63], height + 1), ("", height + 1)] {
+        scene.master.chain.lock().unwrap().blocks.insert(0, (hash.to_owned(), height));
+        let before = asked().failures;
+        wait_until(|| asked().failures > before).await;
+        scene.master.chain.lock().unwrap().blocks.remove(0);
+    }
+    assert_eq!(counts(&scene.post(&scene.anns.bytes[..2048]).await), (1, 1));
+    let Scene { anns, master, handler, dir } = scene;
+    drop(master);
+    let before = handler.running.stats().pool.unwrap().failures;
+    wait_until(|| handler.running.stats().pool.unwrap().failures > before).await;
+    assert_eq!(counts(&handler.post(1, anns.height + 1, &anns.bytes).await), (46, 2));
+    handler.stop().await;
+    assert_eq!(logged(dir.path()).len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,5 +371,5 @@ fn io_uring_forbidden() {
     tests.args(["--skip", "io_uring_forbidden"]).env(pool::ENGINE_VARIABLE, "epoll (tokio)");
     let outcome = seccomp::without_io_uring(&mut tests).output().unwrap();
     let told = String::from_utf8_lossy(&outcome.stdout);
-    assert!(outcome.status.success() && told.contains("test result: ok. 8 passed"), "{outcome:?}");
+    assert!(outcome.status.success() && told.contains("test result: ok. 9 passed"), "{outcome:?}");
 }

@@ -26,6 +26,11 @@ use serde::Serialize;
 use crate::queue::{NewestFirst, QueueCounters};
 use crate::{Shutdown, limits};
 
+#[cfg(target_os = "linux")]
+mod batch;
+#[cfg(not(target_os = "linux"))]
+#[path = "sprayer/single.rs"]
+mod batch;
 mod peers;
 mod receive;
 mod recent;

@@ -3,12 +3,13 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::admit::{Head, Parent};
+use crate::body::{Body, BodyMemory};
 use crate::dedup::DedupTable;
 use crate::overload::{Budgets, Limits};
 use crate::parents::Parents;
 use crate::publish::StoreOptions;
 use crate::stats::Counters;
-use crate::verify::{Answer, Body, BodyBudget, Post, PostQueue};
+use crate::verify::{Answer, Post, PostQueue};
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::metrics::Metrics;
 use packetcrypt_net::{Shutdown, TestClock};
@@ -46,7 +47,7 @@ struct Bench {
     log: TestLog,
     sprayed: TestSpray,
     parent: Arc<Parent>,
-    budget: Arc<BodyBudget>,
+    budget: Arc<BodyMemory>,
     dir: tempfile::TempDir,
 }
 
@@ -75,7 +76,7 @@ fn bench(capacity: usize) -> Bench {
         parents: Arc::clone(&parents),
         counters: Arc::new(Counters::new(&mut Metrics::new("handler"))),
         queue: PostQueue::new(1),
-        bodies: BodyBudget::new(1 << 20),
+        bodies: BodyMemory::new(1 << 20, 1 << 20),
         budgets: Budgets::new(limits),
         reader: store.reader(),
         clock: Arc::new(TestClock::new(1_700_000_000_000)),
@@ -106,17 +107,17 @@ fn ann(seed: u8) -> [u8; 1024] {
 impl Bench {
     /// A post of the announcements with these seeds, all of which looked new to the worker.
     fn post(&self, seeds: &[u8]) -> (Verified, oneshot::Receiver<Answer>) {
-        let mut body = Body::new(&self.budget);
-        body.reserve(seeds.len() * 1024).unwrap();
+        let mut bytes = Vec::new();
         let mut candidates = Vec::new();
         for (index, &seed) in seeds.iter().enumerate() {
             let ann = ann(seed);
-            body.bytes.extend_from_slice(&ann);
+            bytes.extend_from_slice(&ann);
             let key = Announcement::from_bytes(&ann).key();
             if seeds[..index].iter().all(|&earlier| earlier != seed) {
                 candidates.push((index as u32, key));
             }
         }
+        let body = Body::holding(&self.budget, &bytes);
         let head = Head { sver: 1, worknum: 13, pay_to: "abc".to_owned() };
         let counters = Arc::clone(&self.committer.front.counters);
         let (post, answer) = Post::new(head, Arc::clone(&self.parent), body, SOURCE, counters);

@@ -24,18 +24,18 @@ fn add(store: &mut Store, seed: u8, parent_height: u32) {
 
 fn body(served: &Served) -> Vec<u8> {
     match &served.body {
-        ServedBody::Text(text) => text.as_bytes().to_vec(),
+        ServedBody::Text(text) => text.to_vec(),
         ServedBody::Bytes(bytes) => bytes.as_ref().to_vec(),
     }
 }
 
 fn header<'a>(served: &'a Served, name: &str) -> Option<&'a str> {
-    served.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    served.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value)
 }
 
 fn ranged(reader: &Reader, number: u64, range: &str) -> Served {
     let conditions = Conditions { range: Some(range), ..Conditions::default() };
-    Download::File { number, wait: Duration::ZERO }.serve(reader, conditions)
+    Download::File { number, wait: Duration::ZERO }.serve(reader, &IndexText::default(), conditions)
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn whole_files_ranges_and_conditions() {
     }
     let reader = store.reader();
     let whole = Download::File { number: 0, wait: Duration::ZERO };
-    let served = whole.serve(&reader, Conditions::default());
+    let served = whole.serve(&reader, &IndexText::default(), Conditions::default());
     assert_eq!((served.status, body(&served).len()), (200, 2048));
     let tag = header(&served, "etag").unwrap().to_owned();
     let part = ranged(&reader, 0, "bytes=1023-1024");
@@ -93,25 +93,27 @@ fn whole_files_ranges_and_conditions() {
     assert_eq!((beyond.status, header(&beyond, "content-range")), (416, Some("bytes */2048")));
     assert_eq!(ranged(&reader, 9, "bytes=0-").status, 404);
     let known = Conditions { if_none_match: Some(&tag), ..Conditions::default() };
-    assert_eq!(whole.serve(&reader, known).status, 304);
+    assert_eq!(whole.serve(&reader, &IndexText::default(), known).status, 304);
     let open = Download::File { number: 1, wait: Duration::ZERO };
     let open_tag = anns_index::entity_tag(&reader.store_id, 1);
     let known = Conditions { if_none_match: Some(&open_tag), ..Conditions::default() };
-    assert_eq!(open.serve(&reader, known).status, 200, "it may have grown");
+    assert_eq!(open.serve(&reader, &IndexText::default(), known).status, 200, "it may have grown");
     let other = Conditions { range: Some("bytes=0-0"), if_range: Some("\"x\""), ..known };
-    assert_eq!(whole.serve(&reader, other).status, 200);
+    assert_eq!(whole.serve(&reader, &IndexText::default(), other).status, 200);
     let same = Conditions { range: Some("bytes=0-0"), if_range: Some(&tag), ..known };
-    assert_eq!(whole.serve(&reader, same).status, 206);
+    assert_eq!(whole.serve(&reader, &IndexText::default(), same).status, 206);
 }
 
 #[test]
 fn the_index_lists_what_is_there() {
+    // One text for all of it: it must not be kept longer than it is right.
+    let text = IndexText::default();
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
     let reader = store.reader();
     let get = || {
         let index = Download::parse("/anns/index.json").unwrap();
-        AnnsIndex::parse(&body(&index.serve(&reader, Conditions::default()))).unwrap()
+        AnnsIndex::parse(&body(&index.serve(&reader, &text, Conditions::default()))).unwrap()
     };
     let empty = AnnFile {
         number: 0,

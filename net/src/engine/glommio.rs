@@ -34,6 +34,9 @@ const RING_ENTRIES: usize = 512;
 /// What glommio demands of the limit for locked memory, whatever it needs.
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
+/// Who asks for this much at a time reads a body.
+const BODY_BYTES_MIN: usize = 32 << 10;
+
 /// A handle to one executor of this engine.
 #[derive(Clone, Debug)]
 pub struct Glommio {
@@ -59,6 +62,8 @@ pub struct GlommioListener {
 pub struct GlommioStream {
     inner: TcpStream,
     peer: SocketAddr,
+    /// Whether the last read took all there was.
+    is_drained: bool,
 }
 
 impl Engine for Glommio {
@@ -129,7 +134,7 @@ impl Engine for Glommio {
         let inner = TcpStream::connect(addr).await.map_err(io_error)?;
         // As for accepted ones.
         let _ = inner.set_nodelay(true);
-        Ok(GlommioStream { inner, peer: addr })
+        Ok(GlommioStream { inner, peer: addr, is_drained: false })
     }
 
     fn spawn_local(&self, task: impl Future<Output = ()> + 'static) {
@@ -273,7 +278,7 @@ impl Listener for GlommioListener {
         // Without it small replies wait for the peer's delayed acknowledgement. A connection that
         // is gone already will say so when it is read.
         let _ = inner.set_nodelay(true);
-        Ok(GlommioStream { inner, peer })
+        Ok(GlommioStream { inner, peer, is_drained: false })
     }
 }
 
@@ -283,12 +288,20 @@ impl Stream for GlommioStream {
     }
 
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Most often the bytes are there already: a plain call is cheaper than the ring.
-        match receive_now(&self.inner, &mut [IoSliceMut::new(buffer)]) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            outcome => return outcome,
-        }
-        receive(&mut self.inner, buffer).await
+        // Of a body the next bytes are there most often: a plain call is cheaper than the ring.
+        // Behind a request nothing is there, and the ring already waits for the next one.
+        let len = if buffer.len() >= BODY_BYTES_MIN || !self.is_drained {
+            match receive_now(&self.inner, &mut [IoSliceMut::new(buffer)]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    receive(&mut self.inner, buffer).await?
+                }
+                outcome => outcome?,
+            }
+        } else {
+            receive(&mut self.inner, buffer).await?
+        };
+        self.is_drained = len < buffer.len();
+        Ok(len)
     }
 
     async fn read_scattered(&mut self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 
 use packetcrypt_proto::datagram::{Datagram, Record, Tail};
 
-use super::{AnnouncementBytes, ReceivedBatch, Shared, Socket};
-use crate::limits::{SPRAYER_CHUNK_RECORDS_MAX, SPRAYER_FLUSH_MS_MAX};
-
-/// Larger than any datagram of UDP.
-const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
+use super::{AnnouncementBytes, ReceivedBatch, Shared, Socket, batch};
+use crate::limits::{
+    SPRAYER_CHUNK_RECORDS_MAX, SPRAYER_DATAGRAM_RECORDS_MAX, SPRAYER_FLUSH_MS_MAX,
+};
 
 pub(super) struct Receiver {
-    shared: Arc<Shared>,
     socket: Socket,
-    /// What was received and not handed on, by source: a handful, those subscribed to.
+    intake: Intake,
+}
+
+/// What was received and not handed on.
+struct Intake {
+    shared: Arc<Shared>,
+    /// By source: a handful, those subscribed to.
     open: Vec<OpenBatch>,
 }
 
@@ -29,14 +33,16 @@ struct OpenBatch {
 
 impl Receiver {
     pub(super) fn new(shared: Arc<Shared>, socket: Socket) -> Self {
-        Self { shared, socket, open: Vec::new() }
+        Self { socket, intake: Intake { shared, open: Vec::new() } }
     }
 
     pub(super) fn run(mut self) {
-        let mut buffer = vec![0; DATAGRAM_BUFFER_BYTES];
-        while !self.shared.shutdown.is_triggered() {
-            match self.socket.recv_from(&mut buffer) {
-                Ok((len, from)) => self.datagram(&buffer[..len], from),
+        batch::coalesce(&self.socket);
+        let mut messages = batch::Receiver::new();
+        while !self.intake.shared.shutdown.is_triggered() {
+            let intake = &mut self.intake;
+            match messages.receive(&self.socket, |bytes, from| intake.datagram(bytes, from)) {
+                Ok(()) => {}
                 Err(e) if is_idle(&e) => {}
                 Err(e) => {
                     // An ICMP error of a former send, for instance; it must not become a busy loop.
@@ -44,11 +50,13 @@ impl Receiver {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
-            self.flush(false);
+            self.intake.flush(false);
         }
-        self.flush(true);
+        self.intake.flush(true);
     }
+}
 
+impl Intake {
     fn datagram(&mut self, bytes: &[u8], from: SocketAddr) {
         let datagram = Datagram::parse(bytes);
         match datagram.tail {
@@ -92,9 +100,10 @@ impl Receiver {
     }
 
     fn records(&mut self, records: &[Record], from: SocketAddr) {
-        let counters = &self.shared.counters;
+        let shared = Arc::clone(&self.shared);
+        let counters = &shared.counters;
         counters.received.fetch_add(records.len() as u64, Ordering::Relaxed);
-        self.shared.lock_peers().received(from, records.len() as u64);
+        shared.lock_peers().received(from, records.len() as u64);
         let known = self.open.iter().position(|batch| batch.from == from);
         let index = known.unwrap_or_else(|| {
             let announcements = Vec::new();
@@ -102,6 +111,9 @@ impl Receiver {
             self.open.len() - 1
         });
         for record in records {
+            if self.open[index].announcements.len() >= SPRAYER_CHUNK_RECORDS_MAX {
+                self.flush(false);
+            }
             if self.shared.recent.insert(&record.announcement) {
                 let batch = &mut self.open[index];
                 if batch.announcements.is_empty() {
@@ -120,8 +132,7 @@ impl Receiver {
         for batch in &mut self.open {
             let len = batch.announcements.len();
             // One more datagram might not fit a chunk.
-            let is_full =
-                len + super::limits::SPRAYER_DATAGRAM_RECORDS_MAX > SPRAYER_CHUNK_RECORDS_MAX;
+            let is_full = len + SPRAYER_DATAGRAM_RECORDS_MAX > SPRAYER_CHUNK_RECORDS_MAX;
             if len == 0 || !(all || is_full || batch.since.elapsed() >= age_max) {
                 continue;
             }

@@ -1,16 +1,19 @@
 //! The thread that sends: chunks to subscribers, subscriptions to sources.
 
+use std::collections::HashSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use packetcrypt_proto::datagram::RECORD_BYTES;
 
+use super::batch::{self, Cut};
 use super::peers::Job;
 use super::{Shared, Socket, THREAD_TICK_MS, socket};
-use crate::limits::{SPRAYER_DATAGRAM_RECORDS_MAX, SPRAYER_REFRESH_MS};
+use crate::limits::{SPRAYER_DATAGRAM_RECORDS_MAX, SPRAYER_REFRESH_MS, SPRAYER_SUBSCRIBERS_MAX};
 
-/// How often a datagram is tried again while the socket's buffer is full.
+/// How often a message is tried again while the socket's buffer is full.
 const SEND_TRIES_MAX: u32 = 4;
 
 pub(super) struct Sender {
@@ -18,12 +21,17 @@ pub(super) struct Sender {
     socket: Socket,
     subscription: Vec<u8>,
     subscribed: Option<Instant>,
-    datagram: Vec<u8>,
+    /// Whether the kernel cuts messages into datagrams.
+    can_segment: bool,
+    /// Peers on the way to which it can not.
+    plain: HashSet<SocketAddr>,
 }
 
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>, socket: Socket, subscription: Vec<u8>) -> Self {
-        Self { shared, socket, subscription, subscribed: None, datagram: Vec::new() }
+        let can_segment = batch::can_segment(&socket);
+        let (subscribed, plain) = (None, HashSet::new());
+        Self { shared, socket, subscription, subscribed, can_segment, plain }
     }
 
     pub(super) fn run(mut self) {
@@ -54,55 +62,51 @@ impl Sender {
 
     /// Sends a chunk; how many records went out and how many did not.
     fn send_chunk(&mut self, job: &Job) -> (u64, u64) {
-        let is_own = socket::is_own_address(self.shared.local_addr, job.to);
-        let fitting = self.shared.options.mss_bytes / RECORD_BYTES;
-        let per_datagram = if is_own {
-            SPRAYER_DATAGRAM_RECORDS_MAX
-        } else {
-            fitting.min(SPRAYER_DATAGRAM_RECORDS_MAX)
-        };
-        let (mut sent, mut errors) = (0, 0);
-        let mut sequence = job.sequence;
-        for records in job.chunk.chunks(per_datagram.max(1)) {
-            self.datagram.clear();
-            for announcement in records {
-                self.datagram.extend_from_slice(&sequence.to_le_bytes());
-                self.datagram.extend_from_slice(announcement);
-                sequence += 1;
+        let (mut at, mut errors, mut tries) = (0, 0, 0);
+        while at < job.chunk.len() && !self.shared.shutdown.is_triggered() {
+            let cut = self.cut(job);
+            let (rest, sequence) = (&job.chunk[at..], job.sequence + at as u64);
+            let (sent, outcome) = batch::send(&self.socket, job.to, rest, sequence, cut);
+            at += sent;
+            let Err(e) = outcome else {
+                tries = 0;
+                continue;
+            };
+            if matches!(cut, Cut::Segments(_)) && is_about_segments(&e) {
+                tracing::info!("sprayer to {}: {e}: datagrams are not left to the kernel", job.to);
+                self.plain.insert(job.to);
+                continue;
             }
-            match self.send_datagram(job) {
-                Ok(()) => sent += records.len() as u64,
-                Err(e) => {
-                    errors += records.len() as u64;
-                    tracing::debug!("sprayer to {}: {e}", job.to);
-                }
-            }
-            if self.shared.shutdown.is_triggered() {
-                break;
+            tries += 1;
+            // ECONNREFUSED is about a former datagram: this one has not been sent yet.
+            let is_passing = matches!(
+                e.kind(),
+                io::ErrorKind::WouldBlock
+                    | io::ErrorKind::Interrupted
+                    | io::ErrorKind::ConnectionRefused
+            );
+            if !is_passing || tries >= SEND_TRIES_MAX {
+                tracing::debug!("sprayer to {}: {e}", job.to);
+                let given_up = cut.records_per_message().min(rest.len());
+                at += given_up;
+                errors += given_up;
+                tries = 0;
             }
         }
-        (sent, errors)
+        ((at - errors) as u64, errors as u64)
     }
 
-    fn send_datagram(&self, job: &Job) -> io::Result<()> {
-        let mut tries = 0;
-        loop {
-            match self.socket.send_to(&self.datagram, job.to) {
-                Ok(_) => return Ok(()),
-                Err(e) => {
-                    tries += 1;
-                    // ECONNREFUSED is about a former datagram: this one has not been sent yet.
-                    let is_passing = matches!(
-                        e.kind(),
-                        io::ErrorKind::WouldBlock
-                            | io::ErrorKind::Interrupted
-                            | io::ErrorKind::ConnectionRefused
-                    );
-                    if !is_passing || tries >= SEND_TRIES_MAX {
-                        return Err(e);
-                    }
-                }
-            }
+    /// How the records of a job become datagrams.
+    fn cut(&self, job: &Job) -> Cut {
+        if socket::is_own_address(self.shared.local_addr, job.to) {
+            return Cut::Whole(SPRAYER_DATAGRAM_RECORDS_MAX);
+        }
+        let fitting = self.shared.options.mss_bytes / RECORD_BYTES;
+        let records = fitting.clamp(1, SPRAYER_DATAGRAM_RECORDS_MAX);
+        if self.can_segment && !self.plain.contains(&job.to) {
+            Cut::Segments(records)
+        } else {
+            Cut::Whole(records)
         }
     }
 
@@ -113,6 +117,10 @@ impl Sender {
         }
         self.subscribed = Some(Instant::now());
         self.shared.lock_peers().remove_expired(Instant::now());
+        if self.plain.len() > SPRAYER_SUBSCRIBERS_MAX {
+            // They come and go; those that are still there are found out again.
+            self.plain.clear();
+        }
         if self.shared.options.multicast.is_some() {
             return;
         }
@@ -122,4 +130,15 @@ impl Sender {
             }
         }
     }
+}
+
+/// Whether the kernel or the network card can not cut messages on the way to a peer.
+#[cfg(target_os = "linux")]
+fn is_about_segments(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_about_segments(_error: &io::Error) -> bool {
+    false
 }

@@ -181,3 +181,54 @@ fn options_that_make_no_sense_are_refused() {
     let bind = with(|o| o.bind = "192.0.2.1:1".parse().unwrap());
     assert!(bind.to_string().contains("192.0.2.1:1"), "{bind}");
 }
+
+/// Datagrams to another address than the sprayer's own: cut by the kernel where it can.
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_of_records_that_fit_reach_other_addresses() {
+    for (mss_bytes, records) in [(1472, 1), (2100, 2), (9000, 8)] {
+        let plain = UdpSocket::bind("127.0.0.2:0").unwrap();
+        plain.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let options = SprayerOptions {
+            mss_bytes,
+            spray_at: vec![plain.local_addr().unwrap()],
+            ..SprayerOptions::new(LOCAL, "")
+        };
+        let source = Sprayer::start(options, &Shutdown::new()).unwrap();
+        // More than a message holds, and no more than the smallest receive buffer.
+        assert_eq!(source.send(announcements(0, 70)), 0);
+        let (mut seen, mut buffer) = (0u32, [0; 65_536]);
+        while seen < 70 {
+            let len = plain.recv(&mut buffer).unwrap();
+            assert!(
+                len == records * 1032 || seen as usize + len / 1032 == 70,
+                "{mss_bytes}: {len}"
+            );
+            for record in buffer[..len].chunks(1032) {
+                assert_eq!(record[..8], u64::from(seen).to_le_bytes());
+                assert_eq!(record[8..], announcements(seen, 1)[0]);
+                seen += 1;
+            }
+        }
+        until(|| source.stats().peers[0].sent == 70);
+    }
+}
+
+/// The same between two sprayers, where several datagrams may come at a time.
+#[cfg(target_os = "linux")]
+#[test]
+fn sprayers_of_different_addresses_understand_each_other() {
+    let source = start("pass", &[]);
+    let options = SprayerOptions {
+        subscribe_to: vec![source.local_addr()],
+        ..SprayerOptions::new("127.0.0.2:0".parse().unwrap(), "pass")
+    };
+    let other = Sprayer::start(options, &Shutdown::new()).unwrap();
+    until(|| subscribers(&source) == 1);
+    for first in (0..3000).step_by(100) {
+        assert_eq!(source.send(announcements(first, 100)), 0);
+        until(|| other.stats().received == u64::from(first) + 100);
+    }
+    assert_eq!(collect(&other, 3000), (0..3000).collect::<Vec<_>>());
+    assert_eq!(other.stats().garbage_datagrams, 0);
+}

@@ -4,6 +4,8 @@ mod ah;
 mod ann;
 mod bench;
 mod bench_blk;
+#[cfg(target_os = "linux")]
+mod bench_handler;
 mod bh;
 mod blk;
 mod check;

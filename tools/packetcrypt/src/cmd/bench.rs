@@ -48,6 +48,9 @@ enum Kind {
     Blk(bench_blk::Blk),
     /// Announcements into the block miner, by HTTP and by UDP
     Ingest(bench_blk::Ingest),
+    /// An announcement handler beside loops that only move and hash bytes
+    #[cfg(target_os = "linux")]
+    Handler(super::bench_handler::BenchHandler),
 }
 
 impl Bench {
@@ -55,6 +58,8 @@ impl Bench {
         match self.kind {
             Some(Kind::Blk(blk)) => return blk.run(),
             Some(Kind::Ingest(ingest)) => return ingest.run(),
+            #[cfg(target_os = "linux")]
+            Some(Kind::Handler(handler)) => return handler.run(),
             None => {}
         }
         let best = Options::default();

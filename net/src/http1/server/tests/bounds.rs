@@ -3,6 +3,7 @@
 use super::*;
 
 on_each_engine! {
+    ten_thousand_connections,
     requests_that_are_refused_and_their_statuses,
     a_refusal_arrives_while_megabytes_are_under_way,
     slow_clients_are_given_up,
@@ -191,4 +192,48 @@ fn too_many_connections_are_told_and_places_come_back(engine: EngineKind) {
     assert_eq!(from(1, &server).ask(get("/peer")).status, 200);
     let counters = server.stop();
     assert_eq!((counters.connections, counters.connections_refused_total), (4, 1));
+}
+
+fn ten_thousand_connections(engine: EngineKind) {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // Both ends of each are in this process, in which the other tests run as well.
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let files = file_limit();
+    let count = 10_000.min(files.saturating_sub(2_500) / 2);
+    if count < 10_000 {
+        eprintln!("{count} connections: the limit of open files is {files} (ulimit -n)");
+    }
+    let limits = Http1Limits { connections_per_source_max: count, ..Default::default() };
+    let server = Server::start(engine, limits);
+    let clients: Vec<Client> = (0..count).map(|_| server.connect()).collect();
+    server.until(|counters| counters.connections_open == count as u64);
+    let mut one_too_many = server.connect();
+    assert_eq!(one_too_many.answer().status, 503);
+    // Everyone is served, the first and the last alike.
+    for (n, mut client) in clients.into_iter().enumerate() {
+        if n % 1000 == 0 || n + 1 == count {
+            assert_eq!(client.ask(post("/echo", "", "hello")).body, b"hello");
+        }
+    }
+    server.until(|counters| counters.connections_open == 0);
+    let counters = server.stop();
+    assert_eq!((counters.connections, counters.connections_refused_source), (count as u64, 1));
+}
+
+/// How many files this process may have open, raised as far as it may.
+fn file_limit() -> usize {
+    #[cfg(unix)]
+    {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes, then reads, one `rlimit` at the address.
+        unsafe {
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            limit.rlim_cur = limit.rlim_max.min(24_000);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        }
+        usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+    }
+    #[cfg(not(unix))]
+    2_000
 }
