@@ -1,0 +1,82 @@
+//! Programs that were generated lately.
+
+use crate::error::ProgramError;
+use crate::randhash::{Execute, Generator, Program};
+
+/// Programs that are kept. A part of mixed jobs needs two for each of its announcements.
+pub(super) const PROGRAMS_MAX: usize = 2 * super::BATCH_LANES;
+
+/// A bounded cache of programs by seed. A program is a function of its seed alone, so what is or is
+/// not there can not change a result.
+#[derive(Debug)]
+pub(super) struct Programs {
+    slots: [Slot; PROGRAMS_MAX],
+    /// Counts the uses.
+    clock: u64,
+    generator: Generator,
+}
+
+#[derive(Debug)]
+struct Slot {
+    seed: Option<[u8; 32]>,
+    /// When it was used last.
+    used: u64,
+    program: Program,
+}
+
+impl Programs {
+    pub(super) const fn new(insns_max: usize) -> Programs {
+        const EMPTY: Slot = Slot { seed: None, used: 0, program: Program::EMPTY };
+        Programs {
+            slots: [EMPTY; PROGRAMS_MAX],
+            clock: 0,
+            generator: Generator::with_limit(insns_max),
+        }
+    }
+
+    /// The program of a seed, generated unless it is there: then the one that was not used for the
+    /// longest time gives way.
+    ///
+    /// # Errors
+    /// [`ProgramError`] when there is no such program; that is not kept.
+    pub(super) fn of_seed(&mut self, seed: &[u8; 32]) -> Result<&Program, ProgramError> {
+        self.clock += 1;
+        let found = self.slots.iter().position(|slot| slot.seed.as_ref() == Some(seed));
+        let at = match found {
+            Some(at) => at,
+            None => self.make(seed)?,
+        };
+        let slot = &mut self.slots[at];
+        slot.used = self.clock;
+        Ok(&slot.program)
+    }
+
+    fn make(&mut self, seed: &[u8; 32]) -> Result<usize, ProgramError> {
+        let oldest = (0..PROGRAMS_MAX).min_by_key(|at| self.slots[*at].used).unwrap_or(0);
+        let slot = &mut self.slots[oldest];
+        slot.seed = None;
+        self.generator.generate(seed, &mut slot.program)?;
+        slot.seed = Some(*seed);
+        Ok(oldest)
+    }
+}
+
+/// What runs programs, and which one it has loaded.
+pub(super) struct Loader<'e> {
+    pub(super) exec: &'e mut dyn Execute,
+    loaded: Option<[u8; 32]>,
+}
+
+impl<'e> Loader<'e> {
+    pub(super) fn new(exec: &'e mut dyn Execute) -> Loader<'e> {
+        Loader { exec, loaded: None }
+    }
+
+    /// Loads the program of a seed unless it is the one that is loaded.
+    pub(super) fn load(&mut self, seed: &[u8; 32], program: &Program) {
+        if self.loaded.as_ref() != Some(seed) {
+            self.exec.load(program);
+            self.loaded = Some(*seed);
+        }
+    }
+}
