@@ -17,7 +17,8 @@ pub struct Config {
     pub payment_address: String,
     /// Mining threads; 0 = one for each processor.
     pub threads: usize,
-    /// Processors to pin the threads to, e.g. `0-3,8`; empty = not pinned.
+    /// Processors to pin the threads to, e.g. `0-3,8`; empty = to one each where there are as many
+    /// threads as processors, else not pinned.
     pub cpus: String,
     /// Uploads in progress to one handler at the most.
     pub uploaders: usize,

@@ -13,6 +13,7 @@
 
 pub mod batch;
 pub mod config;
+mod memory;
 mod observe;
 mod pools;
 pub mod stats;
@@ -25,6 +26,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use config::{Config, ConfigError};
+use memory::TableMemory;
+use packetcrypt_core::Backend;
+use packetcrypt_core::randhash::Executor;
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
 use packetcrypt_net::control::ListenError;
@@ -59,6 +63,14 @@ pub enum StartError {
     Thread {
         /// Number of the thread.
         index: u32,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// There is no memory for the tables.
+    #[error("no memory for the tables of {threads} threads: {error}")]
+    Memory {
+        /// Threads, each with a table.
+        threads: usize,
         /// What the system says.
         error: std::io::Error,
     },
@@ -129,12 +141,14 @@ impl Running {
 /// Starts mining; it ends when `shutdown` is triggered.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
     config.validate()?;
-    let cpus = pinned_cpus(&config.cpus)?;
-    let threads = match (config.threads, cpus.len()) {
-        (0, 0) => hw::available_cores(),
-        (0, pinned) => pinned,
-        (threads, _) => threads,
-    };
+    let (threads, cpus) = threads_and_cpus(&config)?;
+    let (backend, executor) = (Backend::best(), Executor::best());
+    let tables = (0..threads)
+        .map(|_| TableMemory::new())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| StartError::Memory { threads, error })?;
+    let pages = memory::pages_line(tables.iter().map(|(_, pages)| *pages));
+    tracing::info!("{}", engine_line(backend, executor, &cpus, threads, &pages));
     let http = HttpClient::new(ClientOptions::default())?;
     // Uploads go on for a while when mining ends, so the pools stop later than the miner.
     let pools_end = Shutdown::new();
@@ -157,11 +171,13 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         threads: threads as u32,
         first_hard_nonce: rand::random(),
         nice: config.nice,
+        backend,
+        executor,
     });
     let mut handles = Vec::with_capacity(threads);
-    for index in 0..threads as u32 {
-        let cpu = cpus.get(index as usize % cpus.len().max(1)).copied();
-        match worker::spawn(Arc::clone(&context), index, cpu) {
+    for (index, (memory, _)) in (0..).zip(tables) {
+        let cpu = cpus.cpus().get(index as usize % cpus.len().max(1)).copied();
+        match worker::spawn(Arc::clone(&context), index, cpu, memory) {
             Ok(handle) => handles.push(handle),
             Err(error) => {
                 board.stop();
@@ -194,15 +210,36 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     Ok(Running { shared, coordinator: tokio::spawn(coordinator.run(shutdown)) })
 }
 
-/// The processors to pin to; none when the text is empty.
-fn pinned_cpus(text: &str) -> Result<Vec<usize>, StartError> {
-    if text.is_empty() {
-        return Ok(Vec::new());
+/// How many threads mine, and the processors to pin them to; none = not pinned.
+///
+/// Where nothing is said there is a thread for each processor, and then each has its own: none is
+/// moved away from the caches with its table.
+fn threads_and_cpus(config: &Config) -> Result<(usize, CpuSet), StartError> {
+    if config.cpus.is_empty() {
+        let threads = if config.threads == 0 { hw::available_cores() } else { config.threads };
+        let all = hw::available_cpus();
+        let pinned = if threads == all.len() { all } else { CpuSet::default() };
+        return Ok((threads, pinned));
     }
-    let bad = |error| StartError::Cpus(text.to_owned(), error);
-    let set: CpuSet = text.parse().map_err(bad)?;
+    let bad = |error| StartError::Cpus(config.cpus.clone(), error);
+    let set: CpuSet = config.cpus.parse().map_err(bad)?;
     set.check_available().map_err(bad)?;
-    Ok(set.cpus().to_vec())
+    Ok((if config.threads == 0 { set.len() } else { config.threads }, set))
+}
+
+/// What mines here, for the log.
+fn engine_line(
+    backend: Backend,
+    executor: Executor,
+    cpus: &CpuSet,
+    threads: usize,
+    pages: &str,
+) -> String {
+    let pinned =
+        if cpus.is_empty() { "not pinned".to_owned() } else { format!("pinned to CPUs {cpus}") };
+    format!(
+        "back end {backend}, executor {executor}, threads {threads}, {pinned}, tables in {pages}"
+    )
 }
 
 struct Coordinator {
@@ -337,5 +374,32 @@ impl Coordinator {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.pools_end.trigger();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(threads: usize, cpus: &str) -> (usize, CpuSet) {
+        let config = Config { threads, cpus: cpus.to_owned(), ..Config::default() };
+        threads_and_cpus(&config).unwrap()
+    }
+
+    #[test]
+    fn a_thread_for_each_processor_has_its_own() {
+        let all = hw::available_cpus();
+        let first = all.cpus()[0].to_string();
+        assert_eq!(chosen(all.len(), ""), (all.len(), all.clone()));
+        assert!(chosen(all.len() + 1, "").1.is_empty());
+        assert_eq!(chosen(0, &first), (1, first.parse().unwrap()));
+        assert_eq!(chosen(3, &first).0, 3);
+    }
+
+    #[test]
+    fn the_engine_is_said() {
+        let line = engine_line(Backend::Soft, Executor::best(), &CpuSet::new([0]), 1, "x");
+        assert!(line.contains("back end soft, executor "), "{line}");
+        assert!(line.contains("pinned to CPUs 0"), "{line}");
     }
 }

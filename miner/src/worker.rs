@@ -8,14 +8,14 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use packetcrypt_core::announcement::{self, Announcement, PrepareError, Prepared, Request, Table};
+use packetcrypt_core::announcement::{self, Announcement, PrepareError, Prepared, Request};
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::difficulty;
-use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
-use packetcrypt_core::randhash::Interpreter;
+use packetcrypt_core::randhash::{AnyExecutor, Executor};
 use packetcrypt_net::hw;
 use tokio::sync::mpsc;
 
+use crate::memory::TableMemory;
 use crate::stats::MiningCounters;
 
 /// Nonces between two looks at the job.
@@ -89,13 +89,16 @@ pub(crate) struct WorkerContext {
     /// First hard nonce of thread 0; random, so that two miners of one address differ.
     pub(crate) first_hard_nonce: u32,
     pub(crate) nice: u8,
+    pub(crate) backend: Backend,
+    pub(crate) executor: Executor,
 }
 
-/// Starts thread `index`, on `cpu` if one is given.
+/// Starts thread `index`, on `cpu` if one is given, with the memory of its table.
 pub(crate) fn spawn(
     context: Arc<WorkerContext>,
     index: u32,
     cpu: Option<usize>,
+    mut memory: TableMemory,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(format!("ann-{index}")).spawn(move || {
         if let Some(cpu) = cpu
@@ -106,16 +109,14 @@ pub(crate) fn spawn(
         if let Err(error) = hw::lower_thread_priority(context.nice) {
             tracing::warn!(nice = context.nice, %error, "priority not lowered");
         }
-        run(&context, index);
+        run(&context, index, &mut memory);
     })
 }
 
-fn run(context: &WorkerContext, index: u32) {
-    // 9 MiB, taken once.
-    let mut items = vec![[0; ITEM_BYTES]; TABLE_ITEMS];
-    let mut nodes = vec![[0; NODE_BYTES]; TREE_NODES];
-    let Ok(mut table) = Table::new(&mut items, &mut nodes) else { return };
-    let mut interpreter = Box::new(Interpreter::new());
+fn run(context: &WorkerContext, index: u32, memory: &mut TableMemory) {
+    // First touched here, on the thread that uses it.
+    let Ok(mut table) = memory.table() else { return };
+    let mut exec = Box::new(AnyExecutor::new(context.executor, context.backend));
     let mut hard_nonce = context.first_hard_nonce.wrapping_add(index);
     while let Some((generation, request)) = context.board.wait() {
         let stop = || context.board.is_stale(generation);
@@ -123,8 +124,8 @@ fn run(context: &WorkerContext, index: u32) {
             &request,
             hard_nonce,
             &mut table,
-            &mut *interpreter,
-            Backend::best(),
+            &mut *exec,
+            context.backend,
             &stop,
         );
         match prepared {

@@ -43,7 +43,8 @@ pub(crate) struct Ann {
     /// Mining threads [default: one for each processor]
     #[arg(short, long, value_name = "N")]
     threads: Option<usize>,
-    /// Processors to pin the threads to, e.g. 0-3,8 [default: not pinned]
+    /// Processors to pin the threads to, e.g. 0-3,8 [default: one each, if there are as
+    /// many threads as processors]
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
     /// Uploads in progress to one handler [default: 10]
