@@ -19,6 +19,8 @@ mod program;
 pub use execute::{Execute, Watch};
 pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
 pub use generate::Generator;
+#[doc(hidden)]
+pub use generate::PlainGenerator;
 pub use interpret::{Interpreter, REGISTERS, SCOPES_MAX};
 pub use lanes::LanesInterpreter;
 pub use program::Program;

@@ -3,7 +3,7 @@
 use packetcrypt_core::announcement::{Announcement, Header, soft_nonce_max};
 use packetcrypt_core::cryptocycle;
 use packetcrypt_core::params::{CYCLES, TABLE_ITEMS, TREE_LEVELS};
-use packetcrypt_core::randhash::{Generator, Interpreter, Program};
+use packetcrypt_core::randhash::{Interpreter, PlainGenerator, Program};
 use packetcrypt_core::{AnnError, CompactTarget, ExecError, Hash32, Hash64, ProgramError};
 
 use crate::Libsodium;
@@ -18,7 +18,7 @@ type Node = [u8; 64];
 /// Programs and the items of their tables: what is used over and over.
 struct Maker<'a> {
     sodium: &'a Libsodium,
-    generator: Box<Generator>,
+    generator: Box<PlainGenerator>,
     interpreter: Box<Interpreter>,
     program: Box<Program>,
     state: Box<cryptocycle::State>,
@@ -36,7 +36,9 @@ impl<'a> Maker<'a> {
     }
 
     fn load(&mut self, seed: &[u8; 32]) -> Result<(), ProgramError> {
-        self.generator.generate(seed, &mut self.program)
+        let sodium = self.sodium;
+        let mut expand = |num, out: &mut [u8]| sodium.expand(seed, num, out);
+        self.generator.generate(&mut expand, &mut self.program)
     }
 
     /// Item `num` of the table of the loaded program.

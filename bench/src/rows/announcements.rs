@@ -211,7 +211,10 @@ pub(super) fn generation(bench: &mut Bench<'_>) -> Result<Vec<Outcome>, BenchErr
     let mut checker = Checker::new(sodium);
     for number in 0..PROGRAMS {
         let seed = data::seed(3, number);
-        let ours = generator.generate(&seed, &mut program).ok().map(|()| program.memory());
+        let ours = generator
+            .generate_on(&seed, &mut program, options.backend)
+            .ok()
+            .map(|()| program.memory());
         if ours != checker.generate(&seed).map(Program::memory) {
             return Err(wrong(options, WORK, format!("program {number} is another one")));
         }
@@ -225,7 +228,11 @@ pub(super) fn generation(bench: &mut Bench<'_>) -> Result<Vec<Outcome>, BenchErr
             repeat(&mut || {
                 for number in 0..PROGRAMS {
                     // One that is too big takes its time as well.
-                    let _ = black_box(generator.generate(&data::seed(3, number), &mut program));
+                    let _ = black_box(generator.generate_on(
+                        &data::seed(3, number),
+                        &mut program,
+                        options.backend,
+                    ));
                 }
                 PROGRAMS
             });

@@ -1,25 +1,22 @@
 //! RandGen: from a seed to a program (spec 02, 7).
 //!
-//! The order of the draws is consensus: each procedure is written in the order of its text.
+//! The order of the draws is consensus: each procedure is written in the order of its text. What is
+//! done millions of times, drawing and looking for a variable, is behind [`Source`]: [`fast`] is what
+//! programs use, [`plain`] is written to be read beside the specification, and tests compare them.
+
+mod fast;
+mod plain;
 
 use heapless::Vec;
-use zerocopy::transmute;
 
 use super::opcode::{self, Class};
-use super::{Program, SCOPES_MAX, VARIABLES_MAX, Watch};
+use super::{Program, SCOPES_MAX, Watch};
+use crate::backend::Backend;
 use crate::error::ProgramError;
 use crate::params::{BRANCH_COST, INITIAL_BUDGET, INPUT_COST, INSNS_MAX, MEMORY_COST};
-use crate::primitives::expand;
+use crate::primitives::chacha20::expand_long;
 
-/// Words of one block of the random stream.
-const BLOCK_WORDS: usize = 16;
-
-/// An entry of the variable stack: not yet used as an operand.
-const FREE: u8 = 0;
-/// Used as an operand.
-const USED: u8 = 1;
-/// The beginning of a scope.
-const MARK: u8 = 2;
+pub use plain::PlainGenerator;
 
 /// Deepest nesting of scopes that a budget can pay for. A loop takes two iterations and one read
 /// at least; a branch has its own cost and hands on 7/32.
@@ -36,10 +33,10 @@ const fn scopes_of_budget(budget: u32) -> usize {
 const _: () = assert!(scopes_of_budget(INITIAL_BUDGET) == 8);
 const _: () = assert!(scopes_of_budget(INITIAL_BUDGET) <= SCOPES_MAX);
 
-/// Generates programs: the memory of the generator's variable stack.
+/// Generates programs: some 2 KiB of draws and variables.
 #[derive(Clone)]
 pub struct Generator {
-    variables: [u8; VARIABLES_MAX],
+    source: fast::FastSource,
     insns_max: usize,
 }
 
@@ -54,7 +51,7 @@ impl Generator {
     #[doc(hidden)]
     #[must_use]
     pub const fn with_limit(insns_max: usize) -> Generator {
-        Generator { variables: [FREE; VARIABLES_MAX], insns_max }
+        Generator { source: fast::FastSource::new(), insns_max }
     }
 
     /// Makes the program of a seed and its memory: `make_program` of spec 03, 2.4.
@@ -63,14 +60,28 @@ impl Generator {
     /// [`ProgramError::TooBig`] when it has more than [`INSNS_MAX`] words; `program` then holds no
     /// program.
     pub fn generate(&mut self, seed: &[u8; 32], program: &mut Program) -> Result<(), ProgramError> {
-        let words_max = self.insns_max.min(INSNS_MAX);
-        program.fill(seed, |memory| {
-            generate_into(seed, &mut memory[..words_max], &mut self.variables, &mut ())
-        })
+        self.generate_on(seed, program, Backend::Soft)
     }
 
-    /// As [`generate`](Generator::generate) into any words, with somebody who looks on. The length
-    /// of `words` and of `variables` are the limits.
+    /// [`generate`](Generator::generate) with the key stream kernels of a back end.
+    ///
+    /// # Errors
+    /// As [`generate`](Generator::generate).
+    pub fn generate_on(
+        &mut self,
+        seed: &[u8; 32],
+        program: &mut Program,
+        backend: Backend,
+    ) -> Result<(), ProgramError> {
+        let words_max = self.insns_max.min(INSNS_MAX);
+        program.start(|memory| expand_long(seed, 0, memory, backend));
+        self.source.start(seed, backend);
+        program
+            .overwrite(|memory| generate_into(&mut memory[..words_max], &mut self.source, &mut ()))
+    }
+
+    /// The plain form of [`generate`](Generator::generate) into any words, with somebody who looks
+    /// on. The length of `words` and of `variables` are the limits.
     ///
     /// # Errors
     /// [`ProgramError::TooBig`] when the program has more words.
@@ -81,7 +92,7 @@ impl Generator {
         variables: &mut [u8],
         watch: &mut impl Watch,
     ) -> Result<usize, ProgramError> {
-        generate_into(seed, words, variables, watch)
+        generate_into(words, &mut plain::PlainSource::of_seed(seed, variables), watch)
     }
 }
 
@@ -97,54 +108,64 @@ impl core::fmt::Debug for Generator {
     }
 }
 
-fn generate_into<W: Watch>(
-    seed: &[u8; 32],
-    words: &mut [u32],
-    variables: &mut [u8],
-    watch: &mut W,
-) -> Result<usize, ProgramError> {
-    let mut drawing = Drawing {
-        draws: Draws { seed, block: [0; BLOCK_WORDS], count: 0 },
-        words,
-        len: 0,
-        variables,
-        height: 0,
-        marks: Vec::new(),
-        watch,
-    };
-    drawing.make_loop(INITIAL_BUDGET)?;
-    Ok(drawing.len)
-}
+/// The infinite stream of random words (spec 02, 7.1) and the variable stack V.
+trait Source {
+    /// The next random word.
+    fn draw(&mut self) -> u32;
 
-/// The infinite stream of random words (spec 02, 7.1).
-struct Draws<'a> {
-    seed: &'a [u8; 32],
-    block: [u32; BLOCK_WORDS],
-    count: u64,
-}
+    /// How many words were drawn.
+    fn draws(&self) -> u64;
 
-impl Draws<'_> {
-    fn draw(&mut self) -> u32 {
-        let at = (self.count % BLOCK_WORDS as u64) as usize;
-        if at == 0 {
-            let mut bytes = [0; 4 * BLOCK_WORDS];
-            expand(self.seed, (self.count / BLOCK_WORDS as u64) as u32, &mut bytes);
-            let words: [[u8; 4]; BLOCK_WORDS] = transmute!(bytes);
-            self.block = words.map(u32::from_le_bytes);
-        }
-        self.count += 1;
-        self.block[at]
-    }
+    /// Appends unused variables, or the MARK of a scope, at the end of the stack, which is given;
+    /// `None` when there is no room.
+    fn append(&mut self, end: usize, entry: Entry) -> Option<()>;
+
+    /// Step 4 of `getvar` (spec 02, 7.7): looks for a variable among those between `lo` and `hi`,
+    /// from the one at `start` on, and round again. The result is an index.
+    fn search(&mut self, kind: Kind, lo: usize, hi: usize, start: usize) -> usize;
+
+    /// Step 5: marks a variable used.
+    fn mark_used(&mut self, index: usize);
 
     /// A number from `lo` to `hi - 1`.
+    #[inline(always)]
     fn range(&mut self, lo: usize, hi: usize) -> usize {
-        lo + self.draw() as usize % (hi - lo)
+        lo + (self.draw() % (hi - lo) as u32) as usize
     }
 
     /// True once in `n`.
+    #[inline(always)]
     fn toss(&mut self, n: u32) -> bool {
         self.draw().is_multiple_of(n)
     }
+}
+
+/// What is appended to the variable stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// This many variables, not yet used as operands.
+    Free(usize),
+    /// The beginning of a scope.
+    Mark,
+}
+
+impl Entry {
+    fn len(self) -> usize {
+        match self {
+            Entry::Free(count) => count,
+            Entry::Mark => 1,
+        }
+    }
+}
+
+fn generate_into<S: Source, W: Watch>(
+    words: &mut [u32],
+    source: &mut S,
+    watch: &mut W,
+) -> Result<usize, ProgramError> {
+    let mut drawing = Drawing { source, words, len: 0, height: 0, marks: Vec::new(), watch };
+    drawing.make_loop(INITIAL_BUDGET)?;
+    Ok(drawing.len)
 }
 
 /// Takes a cost from a budget that has it.
@@ -158,6 +179,24 @@ fn spend(budget: &mut u32, cost: u32) -> bool {
     }
 }
 
+/// Most items in a round of a body.
+const ITEMS_MAX: usize = 11;
+
+/// `4 * max / i`, `3 * max / i` and `2 * max / i`, by `max` and `i` (spec 02, 7.4).
+static ODDS: [[[u8; 3]; ITEMS_MAX + 1]; ITEMS_MAX + 1] = {
+    let mut odds = [[[0; 3]; ITEMS_MAX + 1]; ITEMS_MAX + 1];
+    let mut max = 2;
+    while max <= ITEMS_MAX {
+        let mut i = 1;
+        while i <= max {
+            odds[max][i] = [(4 * max / i) as u8, (3 * max / i) as u8, (2 * max / i) as u8];
+            i += 1;
+        }
+        max += 1;
+    }
+    odds
+};
+
 /// How many adjacent variables an operand is made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -166,11 +205,10 @@ enum Kind {
 }
 
 /// A program in the making (spec 02, 7.2).
-struct Drawing<'a, W> {
-    draws: Draws<'a>,
+struct Drawing<'a, S, W> {
+    source: &'a mut S,
     words: &'a mut [u32],
     len: usize,
-    variables: &'a mut [u8],
     /// Entries of the variable stack.
     height: usize,
     /// Positions of the MARKs in the variable stack.
@@ -178,33 +216,32 @@ struct Drawing<'a, W> {
     watch: &'a mut W,
 }
 
-impl<W: Watch> Drawing<'_, W> {
+impl<S: Source, W: Watch> Drawing<'_, S, W> {
     /// Appends a word. There is no way back from a program that is too big, so it ends here: no
     /// word beyond the limit is ever written or patched.
     fn emit(&mut self, word: u32) -> Result<(), ProgramError> {
         let place = self.words.get_mut(self.len).ok_or(ProgramError::TooBig)?;
         *place = word;
         self.len += 1;
-        self.watch.emitted(self.draws.count);
+        self.watch.emitted(self.source.draws());
         Ok(())
     }
 
-    fn append(&mut self, count: usize, entry: u8) -> Result<(), ProgramError> {
+    fn append(&mut self, entry: Entry) -> Result<(), ProgramError> {
         // `VARIABLES_MAX` is derived from the limits: with them there is always room.
-        let end = self.height + count;
-        self.variables.get_mut(self.height..end).ok_or(ProgramError::TooBig)?.fill(entry);
-        self.height = end;
+        self.source.append(self.height, entry).ok_or(ProgramError::TooBig)?;
+        self.height += entry.len();
         Ok(())
     }
 
     fn new_variables(&mut self, count: usize) -> Result<(), ProgramError> {
-        self.append(count, FREE)
+        self.append(Entry::Free(count))
     }
 
     fn open(&mut self) -> Result<(), ProgramError> {
         // As for the variables: the budget does not pay for more scopes.
         self.marks.push(self.height).map_err(|_| ProgramError::TooBig)?;
-        self.append(1, MARK)
+        self.append(Entry::Mark)
     }
 
     fn close(&mut self) -> Result<(), ProgramError> {
@@ -217,21 +254,21 @@ impl<W: Watch> Drawing<'_, W> {
 
     /// Spec 02, 7.3. Works on a copy of the budget: a scope never continues behind its loop.
     fn make_loop(&mut self, budget: u32) -> Result<(), ProgramError> {
-        let count = self.draws.range(2, 7 + 29 * self.marks.len()) as u32;
-        let reads = self.draws.range(2, 4);
+        let count = self.source.range(2, 7 + 29 * self.marks.len()) as u32;
+        let reads = self.source.range(2, 4);
         if budget < MEMORY_COST * count {
             return Ok(());
         }
         let mut budget = budget / count;
         self.emit(count << opcode::REG_B_SHIFT | u32::from(opcode::LOOP))?;
         self.open()?;
-        let template = self.draws.draw() << 8 | u32::from(opcode::MEMORY);
+        let template = self.source.draw() << 8 | u32::from(opcode::MEMORY);
         for _ in 0..reads {
             if !spend(&mut budget, MEMORY_COST) {
                 break;
             }
             self.new_variables(1)?;
-            let carry = self.draws.draw() & 0xf;
+            let carry = self.source.draw() & 0xf;
             let carry_mask = 0xf << opcode::CARRY_SHIFT;
             self.emit(template & !carry_mask | carry << opcode::CARRY_SHIFT)?;
         }
@@ -242,17 +279,17 @@ impl<W: Watch> Drawing<'_, W> {
     /// Spec 02, 7.4 without its scope, which the callers open and close.
     fn body(&mut self, budget: &mut u32) -> Result<(), ProgramError> {
         loop {
-            let items = self.draws.range(2, 12) as u32;
+            let items = self.source.range(2, ITEMS_MAX + 1) as u32;
             for i in 1..=items {
                 if !self.item(items, i, budget)? {
                     return Ok(());
                 }
             }
             let crowding = (self.len * 25 / INSNS_MAX) as u32;
-            if self.draws.draw() % 64 + crowding < 50 && !self.branch(budget)? {
+            if self.source.draw() % 64 + crowding < 50 && !self.branch(budget)? {
                 return Ok(());
             }
-            if self.draws.draw() % 32 < 23 {
+            if self.source.draw() % 32 < 23 {
                 return self.make_loop(*budget);
             }
         }
@@ -260,18 +297,20 @@ impl<W: Watch> Drawing<'_, W> {
 
     /// Item `i` of `max` in a round of a body: the first of the list that succeeds.
     fn item(&mut self, max: u32, i: u32, budget: &mut u32) -> Result<bool, ProgramError> {
-        Ok(self.draws.toss(4 * max / i) && self.op(Class::Op4To4, budget)?
-            || self.draws.toss(3 * max / i) && self.op(Class::Op4To2, budget)?
-            || self.draws.toss(3 * max / i) && self.op(Class::Op2To2, budget)?
-            || self.draws.toss(2 * max / i) && self.op(Class::Op2To1, budget)?
-            || self.draws.toss(i) && self.input(budget)?
+        let [four, three, two] = ODDS[max as usize][i as usize].map(u32::from);
+        Ok(self.source.toss(four) && self.op(Class::Op4To4, budget)?
+            || self.source.toss(three) && self.op(Class::Op4To2, budget)?
+            || self.source.toss(three) && self.op(Class::Op2To2, budget)?
+            || self.source.toss(two) && self.op(Class::Op2To1, budget)?
+            || self.source.toss(i) && self.input(budget)?
             || self.op(Class::Op1To1, budget)?)
     }
 
     /// Spec 02, 7.5.
+    #[inline(always)] // Compiled for each class: what it divides by is then a constant.
     fn op(&mut self, class: Class, budget: &mut u32) -> Result<bool, ProgramError> {
         // Consensus: drawn also when the budget does not suffice.
-        let random = self.draws.draw();
+        let random = self.source.draw();
         if !spend(budget, class.cost()) {
             return Ok(false);
         }
@@ -297,8 +336,8 @@ impl<W: Watch> Drawing<'_, W> {
     }
 
     fn pick_b(&mut self, kind: Kind) -> u32 {
-        if self.draws.toss(4) {
-            self.draws.draw() << opcode::REG_B_SHIFT | opcode::HAS_IMM
+        if self.source.toss(4) {
+            self.source.draw() << opcode::REG_B_SHIFT | opcode::HAS_IMM
         } else {
             self.variable(kind) << opcode::REG_B_SHIFT
         }
@@ -309,7 +348,7 @@ impl<W: Watch> Drawing<'_, W> {
             return Ok(false);
         }
         self.new_variables(1)?;
-        let word = self.draws.draw() << 8 | u32::from(opcode::IN);
+        let word = self.source.draw() << 8 | u32::from(opcode::IN);
         self.emit(word)?;
         Ok(true)
     }
@@ -319,7 +358,7 @@ impl<W: Watch> Drawing<'_, W> {
         if !spend(budget, BRANCH_COST) {
             return Ok(false);
         }
-        let code = if self.draws.toss(2) { opcode::IF_RANDOM } else { opcode::IF_LIKELY };
+        let code = if self.source.toss(2) { opcode::IF_RANDOM } else { opcode::IF_LIKELY };
         let condition = self.variable(Kind::Single) << opcode::REG_A_SHIFT;
         self.emit(u32::from(code) | condition | 2 << opcode::REG_B_SHIFT)?;
         let to_false_side = self.branch_side(*budget)?;
@@ -347,26 +386,13 @@ impl<W: Watch> Drawing<'_, W> {
     /// index of its second half.
     fn variable(&mut self, kind: Kind) -> u32 {
         let (lo, hi) = self.choose_scope(kind);
-        let mut j = self.draws.range(lo + 1, hi) + 1;
-        loop {
-            if j >= hi {
-                j = lo + 1;
-            }
-            // The first variable of a scope is the second half of no pair.
-            if kind == Kind::Single || j > lo + 1 {
-                let is_free = self.variables[j] == FREE
-                    && (kind == Kind::Single || self.variables[j - 1] == FREE);
-                if self.draws.toss(8) || is_free {
-                    break;
-                }
-            }
-            j += 1;
-        }
-        self.variables[j] = USED;
+        let start = self.source.range(lo + 1, hi) + 1;
+        let index = self.source.search(kind, lo, hi, start);
+        self.source.mark_used(index);
         if kind == Kind::Double {
-            self.variables[j - 1] = USED;
+            self.source.mark_used(index - 1);
         }
-        j as u32
+        index as u32
     }
 
     /// The MARK of the scope to choose from and the end of its variables.
@@ -375,7 +401,7 @@ impl<W: Watch> Drawing<'_, W> {
         let mut hi = self.height;
         for at in (1..self.marks.len()).rev() {
             let lo = self.marks[at];
-            if hi - lo > needed && !self.draws.toss(4) {
+            if hi - lo > needed && !self.source.toss(4) {
                 return (lo, hi);
             }
             hi = lo;

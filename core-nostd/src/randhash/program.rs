@@ -17,18 +17,22 @@ impl Program {
     /// No program: it can not be run.
     pub const EMPTY: Program = Program { memory: [0; MEMORY_WORDS], len: 0 };
 
-    /// Writes the memory fill of a seed, then lets `write` put the program over its beginning and
-    /// say how long it is. A failure leaves no program.
-    pub(super) fn fill(
-        &mut self,
-        seed: &[u8; 32],
-        write: impl FnOnce(&mut [u32]) -> Result<usize, ProgramError>,
-    ) -> Result<(), ProgramError> {
+    /// Begins a program: `fill` writes the expanded seed into the memory. Until
+    /// [`overwrite`](Program::overwrite) there is no program in it.
+    pub(super) fn start(&mut self, fill: impl FnOnce(&mut [u8])) {
         self.len = 0;
-        expand(seed, 0, self.memory.as_mut_bytes());
+        fill(self.memory.as_mut_bytes());
         for word in &mut self.memory {
             *word = u32::from_le(*word);
         }
+    }
+
+    /// Lets `write` put the program over the beginning of the memory and say how long it is. A
+    /// failure leaves no program.
+    pub(super) fn overwrite(
+        &mut self,
+        write: impl FnOnce(&mut [u32]) -> Result<usize, ProgramError>,
+    ) -> Result<(), ProgramError> {
         self.len = write(&mut self.memory)?;
         Ok(())
     }
@@ -41,7 +45,8 @@ impl Program {
     /// # Errors
     /// [`ProgramError::TooBig`] above [`INSNS_MAX`] words.
     pub fn assemble(&mut self, seed: &[u8; 32], words: &[u32]) -> Result<(), ProgramError> {
-        self.fill(seed, |memory| {
+        self.start(|memory| expand(seed, 0, memory));
+        self.overwrite(|memory| {
             if words.len() > INSNS_MAX {
                 return Err(ProgramError::TooBig);
             }
