@@ -4,7 +4,7 @@ use packetcrypt_core::announcement::{
     Announcement, BatchScratch, CheckScratch, Limits, check, check_batch,
 };
 use packetcrypt_core::params::{ANNOUNCEMENT_BYTES, INSNS_MAX, OPS_MAX};
-use packetcrypt_core::randhash::Interpreter;
+use packetcrypt_core::randhash::{Execute, Interpreter, LanesInterpreter};
 use packetcrypt_core::{AnnError, Backend, Hash32};
 use packetcrypt_vectors::own;
 
@@ -52,13 +52,17 @@ fn any_mixture_in_any_order() {
     for backend in Backend::available() {
         // One scratch for all batches: what it keeps must not matter.
         let mut scratch = Box::new(BatchScratch::new());
-        let mut exec = Interpreter::new();
-        for len in [0, 1, 2, 17, 65, 300] {
+        let mut interpreter = Interpreter::new();
+        let mut lanes = Box::new(LanesInterpreter::new(backend));
+        for (len, is_wide) in
+            [(0, true), (1, true), (2, false), (17, true), (65, false), (300, true)]
+        {
+            let exec: &mut dyn Execute = if is_wide { &mut *lanes } else { &mut interpreter };
             // With repetitions, so that there are jobs with many announcements.
             let pick: Vec<usize> = (0..len).map(|_| numbers.below(all.len())).collect();
             let batch: Vec<_> = pick.iter().map(|at| (&all[*at].0, &all[*at].1)).collect();
             let mut results = vec![Err(AnnError::Inval); len];
-            check_batch(&batch, &mut results, &mut scratch, &mut exec, backend);
+            check_batch(&batch, &mut results, &mut scratch, exec, backend);
             for (at, result) in pick.iter().zip(results) {
                 assert_eq!(result, wanted[*at], "{backend}, record {at} in a batch of {len}");
             }
@@ -84,7 +88,8 @@ fn a_job_with_more_announcements_than_lanes() {
     for backend in Backend::available() {
         let mut results = vec![Err(AnnError::Inval); batch.len()];
         let mut scratch = Box::new(BatchScratch::new());
-        check_batch(&batch, &mut results, &mut scratch, &mut Interpreter::new(), backend);
+        let mut exec = Box::new(LanesInterpreter::new(backend));
+        check_batch(&batch, &mut results, &mut scratch, &mut *exec, backend);
         assert_eq!(results, wanted, "{backend}");
     }
 }

@@ -255,9 +255,9 @@ impl Verifier<'_> {
 
         let mut pairs = [[0; 2 * NODE_BYTES]; GROUP_MAX];
         let mut siblings = [[0; SIBLINGS_BYTES]; GROUP_MAX];
-        for lane in 0..part.len() {
-            siblings[lane] = *part.candidate(lane).0.siblings();
-            xor_siblings(&mut siblings[lane], &self.search[lane]);
+        for (lane, siblings) in siblings[..part.len()].iter_mut().enumerate() {
+            *siblings = *part.candidate(lane).0.siblings();
+            xor_siblings(siblings, &self.search[lane]);
         }
         for level in 0..TREE_LEVELS {
             for lane in 0..part.len() {
@@ -268,8 +268,8 @@ impl Verifier<'_> {
             }
             compress64_many(&pairs[..part.len()], &mut hashes[..part.len()], self.backend);
         }
-        for lane in 0..part.len() {
-            if part.errors[lane].is_none() && hashes[lane] != *part.candidate(lane).0.root() {
+        for (lane, root) in hashes[..part.len()].iter().enumerate() {
+            if part.errors[lane].is_none() && root != part.candidate(lane).0.root() {
                 part.errors[lane] = Some(AnnError::Inval);
             }
         }
@@ -289,7 +289,7 @@ impl Verifier<'_> {
                 continue;
             }
             let seed = seed_of(job);
-            let Ok(program) = self.programs.of_seed(seed.lo()) else {
+            let Ok(program) = self.programs.of_seed(seed.lo(), self.backend) else {
                 errors.iter_mut().for_each(|error| *error = error.or(Some(AnnError::BadProgram)));
                 continue;
             };

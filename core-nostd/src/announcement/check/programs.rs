@@ -1,5 +1,6 @@
 //! Programs that were generated lately.
 
+use crate::backend::Backend;
 use crate::error::ProgramError;
 use crate::randhash::{Execute, Generator, Program};
 
@@ -39,23 +40,27 @@ impl Programs {
     ///
     /// # Errors
     /// [`ProgramError`] when there is no such program; that is not kept.
-    pub(super) fn of_seed(&mut self, seed: &[u8; 32]) -> Result<&Program, ProgramError> {
+    pub(super) fn of_seed(
+        &mut self,
+        seed: &[u8; 32],
+        backend: Backend,
+    ) -> Result<&Program, ProgramError> {
         self.clock += 1;
         let found = self.slots.iter().position(|slot| slot.seed.as_ref() == Some(seed));
         let at = match found {
             Some(at) => at,
-            None => self.make(seed)?,
+            None => self.make(seed, backend)?,
         };
         let slot = &mut self.slots[at];
         slot.used = self.clock;
         Ok(&slot.program)
     }
 
-    fn make(&mut self, seed: &[u8; 32]) -> Result<usize, ProgramError> {
+    fn make(&mut self, seed: &[u8; 32], backend: Backend) -> Result<usize, ProgramError> {
         let oldest = (0..PROGRAMS_MAX).min_by_key(|at| self.slots[*at].used).unwrap_or(0);
         let slot = &mut self.slots[oldest];
         slot.seed = None;
-        self.generator.generate(seed, &mut slot.program)?;
+        self.generator.generate_on(seed, &mut slot.program, backend)?;
         slot.seed = Some(*seed);
         Ok(oldest)
     }
