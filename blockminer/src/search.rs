@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,13 +20,15 @@ use packetcrypt_core::backend::Backend;
 use packetcrypt_core::block::BlockHeader;
 use packetcrypt_core::block::search::{HeaderSearch, Solution};
 use packetcrypt_core::bytes::CompactTarget;
+use packetcrypt_core::primitives::x25519::{FixedBaseTable, TableEntry};
 use packetcrypt_net::hw;
 
 use crate::job::Job;
 use crate::stats::{ShareCounters, ShareOutcome, Ticket};
 
-/// Nonces between two looks at the job: about 3 ms on a slow core.
-const NONCES_PER_STEP: u32 = 32;
+/// Nonces between two looks at the job: about 3 ms on a slow core. A multiple of those that are in
+/// flight together.
+const NONCES_PER_STEP: u32 = 256;
 /// Low nonces of a header nonce.
 const LOW_NONCES: u64 = 1 << 32;
 /// How long a thread waits before it looks again whether solutions are taken.
@@ -224,6 +226,17 @@ struct Worker {
     counters: Arc<ShareCounters>,
 }
 
+/// The table for the scalar multiplications of all threads, made at the first call and kept.
+fn fixed_base_table() -> Option<&'static FixedBaseTable<'static>> {
+    static TABLE: OnceLock<Option<FixedBaseTable<'static>>> = OnceLock::new();
+    let build = || {
+        let bits = FixedBaseTable::WINDOW_BITS;
+        let memory = vec![TableEntry::ZERO; FixedBaseTable::entries_len(bits)?].leak();
+        FixedBaseTable::build(bits, memory).ok()
+    };
+    TABLE.get_or_init(build).as_ref()
+}
+
 impl Worker {
     fn run(mut self, backend: Backend) {
         if let Some(Err(error)) = self.place.cpu.map(hw::pin_thread) {
@@ -231,6 +244,9 @@ impl Worker {
         }
         let mut search =
             Box::new(HeaderSearch::new(&BlockHeader([0; BlockHeader::BYTES]), backend));
+        if let Some(table) = fixed_base_table() {
+            search.set_table(table);
+        }
         while !self.shared.stop.load(Ordering::Acquire) {
             let changes = self.shared.changes.load(Ordering::Acquire);
             match self.shared.job.load_full() {

@@ -9,10 +9,12 @@
 pub mod check;
 pub mod coinbase;
 pub mod commitment;
+pub mod compact_tree;
 pub mod content;
 pub mod entities;
 pub mod error;
 pub mod header;
+pub mod index;
 pub mod proof;
 pub mod search;
 pub mod self_test;
@@ -24,6 +26,7 @@ pub mod versions;
 
 pub use check::{BlockCheck, BlockKind, BlockOk, CheckScratch, ParentHash, check_block};
 pub use commitment::Commitment;
+pub use compact_tree::CompactTree;
 pub use entities::Entities;
 pub use error::{
     AnnFault, BlockError, CoinbaseError, ContentError, EntityError, ProofError, ShareError,

@@ -66,6 +66,7 @@ pub mod difficulty;
 pub mod error;
 pub mod merkle;
 pub mod params;
+mod prefetch;
 pub mod primitives;
 pub mod randhash;
 

@@ -134,7 +134,7 @@ proptest! {
             let items = vec![&item; nonces.len()];
             lanes::init(&mut together, &seed, &nonces, backend);
             lanes::update(&mut together, &items, backend);
-            lanes::smul(&mut together, backend);
+            lanes::smul(&mut together, None, backend);
             lanes::finish(&mut together, backend);
             for (nonce, state) in nonces.iter().zip(&together) {
                 let mut alone = State::ZERO;

@@ -5,10 +5,11 @@ use packetcrypt_core::block::entities::EntityWriter;
 use packetcrypt_core::block::proof::{self, NodeKind, PROOF_BYTES_MAX};
 use packetcrypt_core::block::{
     BlockCheck, BlockHeader, CheckScratch, Commitment, Entities, Entry, HeaderSearch, ParentHash,
-    ShareCheck, Transaction, Tree, TreeError, check_block, coinbase, content, self_test, tree,
-    validate_share, versions,
+    ShareCheck, Transaction, Tree, TreeError, check_block, coinbase, compact_tree, content,
+    self_test, tree, validate_share, versions,
 };
 use packetcrypt_core::difficulty::{self, Natural};
+use packetcrypt_core::primitives::x25519::{FixedBaseTable, TableEntry};
 use packetcrypt_core::{Backend, CompactTarget, Hash32, primitives};
 use packetcrypt_vectors::{VectorFile, chain, dir, files, unhex, unhex_array};
 use serde_json::Value;
@@ -514,20 +515,30 @@ fn mining() {
         let tree = Tree::build(count, &mut entries, |i| ann_hash(&all[i as usize])).unwrap();
         assert!(tree.layer(0)[1..=all.len()].iter().map(|entry| entry.hash).eq(sorted));
         assert_eq!(tree.root(), hash(&json["sorted_index"]["root"]));
+        for backend in Backend::available() {
+            assert_eq!(compact_root(count, &all, backend), tree.root());
+        }
         let committed = commitment(&json["sorted_index"]["commit"]);
         assert_eq!(committed, Commitment::new(committed.least_work(), &tree.root(), count));
 
         let by_number = |number: u64| &all[number as usize];
-        let mut search = HeaderSearch::new(&header(&json["header"]), Backend::Soft);
-        for case in list(&json["nonces"]) {
-            let low_nonce = u32::try_from(number(&case["low_nonce"])).unwrap();
-            let found = search.solution(low_nonce, count, by_number).unwrap();
-            assert_eq!(found.items, four(&case["item_numbers"], number));
-            assert_eq!(found.announcement_numbers(count), four(&case["ann_indexes"], number));
-            assert_eq!(found.work_hash, hash(&case["work_hash"]));
-            let batch = search.search(low_nonce, 1, CompactTarget::MAX, count, by_number);
-            let enough = difficulty::work_ok(&found.work_hash, CompactTarget::MAX);
-            assert_eq!(batch, enough.then_some(found));
+        let mut memory = vec![TableEntry::ZERO; FixedBaseTable::entries_len(6).unwrap()];
+        let table = FixedBaseTable::build(6, &mut memory).unwrap();
+        for (backend, with_table) in Backend::available().flat_map(|b| [(b, false), (b, true)]) {
+            let mut search = Box::new(HeaderSearch::new(&header(&json["header"]), backend));
+            if with_table {
+                search.set_table(&table);
+            }
+            for case in list(&json["nonces"]) {
+                let low_nonce = u32::try_from(number(&case["low_nonce"])).unwrap();
+                let found = search.solution(low_nonce, count, by_number).unwrap();
+                assert_eq!(found.items, four(&case["item_numbers"], number));
+                assert_eq!(found.announcement_numbers(count), four(&case["ann_indexes"], number));
+                assert_eq!(found.work_hash, hash(&case["work_hash"]), "{backend}");
+                let batch = search.search(low_nonce, 1, CompactTarget::MAX, count, by_number);
+                let enough = difficulty::work_ok(&found.work_hash, CompactTarget::MAX);
+                assert_eq!(batch, enough.then_some(found));
+            }
         }
         let fake = &json["fake_mine"];
         assert_eq!(number(&fake["high_nonce"]), u64::from(self_test::HEADER_NONCE));
@@ -539,6 +550,16 @@ fn mining() {
         mined_share(&json["share"]);
         file.report(list(&json["nonces"]).len() + 2);
     }
+}
+
+/// The root as the fast tree has it.
+fn compact_root(count: u64, announcements: &[[u8; 1024]], backend: Backend) -> Hash32 {
+    let hash_of = |number: u64| ann_hash(&announcements[number as usize]);
+    let mut hashes = vec![Hash32::ZERO; compact_tree::hashes_len(count).unwrap()];
+    for part in compact_tree::parts(count, &mut hashes, 2).unwrap() {
+        part.fill(hash_of, backend).unwrap();
+    }
+    compact_tree::CompactTree::finish(count, hashes, hash_of, backend).unwrap().root()
 }
 
 fn mined_share(share: &Value) {

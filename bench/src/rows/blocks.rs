@@ -6,8 +6,9 @@ use std::hint::black_box;
 use packetcrypt_bench_baseline::{Nonces, tree_root};
 use packetcrypt_core::block::header::BlockHeader;
 use packetcrypt_core::block::search::HeaderSearch;
-use packetcrypt_core::block::tree;
+use packetcrypt_core::block::{CompactTree, compact_tree, tree};
 use packetcrypt_core::primitives::compress32;
+use packetcrypt_core::primitives::x25519::{FixedBaseTable, TableEntry};
 use packetcrypt_core::{CompactTarget, Hash32};
 
 use super::wrong;
@@ -49,12 +50,17 @@ fn nonces(
     let count = anns.len() as u64;
     let of = |number: u64| &anns[number as usize];
     let header = BlockHeader([7; 80]);
+    let bits = FixedBaseTable::WINDOW_BITS;
+    let len = FixedBaseTable::entries_len(bits).expect("windows of a table");
+    let mut entries = vec![TableEntry::ZERO; len];
+    let table = FixedBaseTable::build(bits, &mut entries).expect("memory of a table");
 
     let mut theirs = Vec::new();
     Nonces::new(sodium, &header.hash(), anns).search(0, NONCES, EASY, &mut |nonce, hash| {
         theirs.push((nonce, hash));
     });
     let mut search = Box::new(HeaderSearch::new(&header, options.backend));
+    search.set_table(&table);
     let mut ours = Vec::new();
     let mut first = 0;
     while let Some(found) = search.search(first, NONCES - first, EASY, count, of) {
@@ -70,6 +76,7 @@ fn nonces(
         |thread, repeat| {
             let header = header.with_nonce(thread as u32);
             let mut search = Box::new(HeaderSearch::new(&header, options.backend));
+            search.set_table(&table);
             let mut first = 0u32;
             repeat(&mut || {
                 black_box(search.search(first, NONCES, HARDEST, count, of));
@@ -120,24 +127,29 @@ pub(super) fn tree(bench: &mut Bench<'_>) -> Result<Vec<Outcome>, BenchError> {
     let (options, sodium) = (bench.options, bench.sodium);
     bench.preparing(work);
     let fresh: Vec<Hash32> = (0..count).map(|number| compress32(&data::seed(5, number))).collect();
-    let len = tree::entries_len(count).expect("a small tree") as usize;
-    let ours = |hashes: &mut [Hash32], entries: &mut [tree::Entry]| {
+    let ours = |hashes: &mut [Hash32], above: &mut [Hash32]| {
         let kept = tree::odd_count(tree::index(hashes) as u64);
-        let len = tree::entries_len(kept).expect("a small tree") as usize;
-        let tree = tree::Tree::build(kept, &mut entries[..len], |at| hashes[at as usize]);
-        tree.expect("sorted hashes").root()
+        let len = compact_tree::hashes_len(kept).expect("a small tree");
+        let above = &mut above[..len];
+        let hash_of = |number: u64| hashes[number as usize];
+        for part in compact_tree::parts(kept, above, 1).expect("memory of a tree") {
+            part.fill(hash_of, options.backend).expect("sorted hashes");
+        }
+        let tree = CompactTree::finish(kept, above, hash_of, options.backend);
+        tree.expect("memory of a tree").root()
     };
-    let (mut entries, mut layer) = (vec![tree::Entry::PAD; len], Vec::new());
-    if ours(&mut fresh.clone(), &mut entries) != tree_root(sodium, &mut fresh.clone(), &mut layer) {
+    let len = compact_tree::hashes_len(count).expect("a small tree");
+    let (mut above, mut layer) = (vec![Hash32::ZERO; len], Vec::new());
+    if ours(&mut fresh.clone(), &mut above) != tree_root(sodium, &mut fresh.clone(), &mut layer) {
         return Err(wrong(options, work, "the baseline has another root"));
     }
     let row = bench.measure(
         work,
         Unit::Milliseconds,
         |_, repeat| {
-            let mut entries = vec![tree::Entry::PAD; len];
+            let mut above = vec![Hash32::ZERO; len];
             repeat(&mut || {
-                black_box(ours(&mut fresh.clone(), &mut entries));
+                black_box(ours(&mut fresh.clone(), &mut above));
                 1
             });
         },

@@ -1,16 +1,20 @@
 //! The tree over the announcements of a block (spec 04, 4): index, entries, layers, root.
 //!
 //! A tree of `count` announcements has `count + 1` leaves, the first of which is the zero entry.
-//! Layers follow each other in one slice, each with its pad. [`Tree::build`] makes them all on one
-//! core; a miner with more cores, or one that does not store every layer, uses [`leaf`],
-//! [`parents`] and [`root`] itself.
+//! Layers follow each other in one slice, each with its pad. [`Tree`] is the plain form: whole entries,
+//! made on one core. A miner takes [`CompactTree`](super::CompactTree), which gives the same entries
+//! in a third of the memory, made by as many threads as it likes.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::backend::Backend;
 use crate::bytes::{Hash32, read_u64};
+use crate::primitives::blake2b::compress32_many;
 use crate::primitives::compress32;
 
 use super::error::TreeError;
+
+pub use super::index::{index, index_by_key};
 
 /// One entry of a layer: 48 bytes, as they are hashed.
 #[derive(
@@ -62,28 +66,6 @@ impl Entry {
 #[must_use]
 pub fn key(hash: &Hash32) -> u64 {
     read_u64(&hash.0, 0)
-}
-
-/// Sorts announcements by key and moves those that count to the front; returns how many they are
-/// (spec 04, 4.1). Keys 0 and `u64::MAX` are dropped, of equal keys one is kept.
-pub fn index_by_key<T>(announcements: &mut [T], mut key_of: impl FnMut(&T) -> u64) -> usize {
-    announcements.sort_unstable_by_key(&mut key_of);
-    let mut kept = 0;
-    let mut last = 0;
-    for at in 0..announcements.len() {
-        let key = key_of(&announcements[at]);
-        if key != last && key != u64::MAX {
-            last = key;
-            announcements.swap(kept, at);
-            kept += 1;
-        }
-    }
-    kept
-}
-
-/// [`index_by_key`] of bare hashes.
-pub fn index(hashes: &mut [Hash32]) -> usize {
-    index_by_key(hashes, key)
 }
 
 /// The greatest odd count not above `count`: an even one would put its last announcement beside a
@@ -172,6 +154,26 @@ pub fn parents(children: &[Entry], parents: &mut [Entry]) {
     assert!(rest.is_empty() && pairs.len() == parents.len(), "two children for each parent");
     for ([left, right], above) in pairs.iter().zip(parents) {
         *above = parent(left, right);
+    }
+}
+
+/// Pairs that [`parents_in_lanes`] hashes a call.
+const PAIRS: usize = 64;
+
+/// [`parents`], hashed side by side by the back end.
+///
+/// # Panics
+/// When there are not two children for each parent.
+pub fn parents_in_lanes(children: &[Entry], parents: &mut [Entry], backend: Backend) {
+    assert_eq!(children.len(), 2 * parents.len(), "two children for each parent");
+    for (children, parents) in children.chunks(2 * PAIRS).zip(parents.chunks_mut(PAIRS)) {
+        let mut hashes = [Hash32::ZERO; PAIRS];
+        let messages = children.as_bytes().as_chunks::<{ 2 * Entry::BYTES }>().0;
+        compress32_many(messages, &mut hashes[..parents.len()], backend);
+        let pairs = children.as_chunks::<2>().0;
+        for ((above, [left, right]), hash) in parents.iter_mut().zip(pairs).zip(hashes) {
+            *above = Entry { hash, start: left.start, end: right.end };
+        }
     }
 }
 
@@ -324,6 +326,20 @@ mod tests {
         assert_eq!(hashes[..2], [small, great]);
         assert_eq!(index(&mut []), 0);
         assert_eq!(index(&mut [Hash32::ZERO, Hash32([0xff; 32])]), 0);
+    }
+
+    #[test]
+    fn lanes_give_the_same_parents() {
+        let children: vec::Vec<_> =
+            (0..402).map(|n| Entry::new(compress32(&[n as u8, 1]), n, n + 1)).collect();
+        for backend in Backend::available() {
+            for len in [0, 1, 2, 63, 64, 65, 201] {
+                let (mut plain, mut wide) = (vec![Entry::PAD; len], vec![Entry::PAD; len]);
+                parents(&children[..2 * len], &mut plain);
+                parents_in_lanes(&children[..2 * len], &mut wide, backend);
+                assert_eq!(plain, wide);
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::params::{ITEM_BYTES, STATE_BYTES};
 use crate::primitives::blake2b::compress32_many;
 use crate::primitives::chacha20::{self, BLOCK_BYTES, KeyStream, Run, expand_long};
 use crate::primitives::poly1305::{self, Message};
+use crate::primitives::x25519::{self, FixedBaseTable};
 
 /// States that a batch call can use well on any back end; more a call are welcome.
 pub const LANES: usize = 16;
@@ -92,11 +93,21 @@ pub fn update_between(states: &mut [State], items: &[&[u8; ITEM_BYTES]], backend
     crypt_for(states, ITEM.end..STATE_BYTES, backend);
 }
 
-/// [`State::smul`] of each state.
-pub fn smul(states: &mut [State], backend: Backend) {
-    match backend {
-        Backend::Soft | Backend::Avx2 | Backend::Avx512 | Backend::Neon => {
-            states.iter_mut().for_each(State::smul);
+/// States whose scalar multiplications are done together.
+const SMUL_STATES: usize = 128;
+
+/// [`State::smul`] of each state; much faster with a table, and with many states a call.
+pub fn smul(states: &mut [State], table: Option<&FixedBaseTable<'_>>, backend: Backend) {
+    for states in states.chunks_mut(SMUL_STATES) {
+        let mut pairs = [[[0; 32]; 2]; SMUL_STATES];
+        let mut products = [[0; 32]; SMUL_STATES];
+        let (pairs, products) = (&mut pairs[..states.len()], &mut products[..states.len()]);
+        for (pair, state) in pairs.iter_mut().zip(&*states) {
+            *pair = zerocopy::transmute!(*state.part::<0, 64>());
+        }
+        x25519::base_products(pairs, products, table, backend);
+        for (state, product) in states.iter_mut().zip(products) {
+            state.0[64..96].copy_from_slice(product);
         }
     }
 }
