@@ -3,8 +3,9 @@
 use memmap2::MmapMut;
 use packetcrypt_core::announcement::{Announcement, Prepared, Request, Table, prepare};
 use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
-use packetcrypt_core::randhash::{AnyExecutor, Execute};
+use packetcrypt_core::randhash::Execute;
 use packetcrypt_core::{Backend, CompactTarget, Hash32};
+use packetcrypt_jit::AnyExecutor;
 
 /// The `work_bits` of announcements that are mined to be checked: one nonce in 8 does.
 pub(crate) const MINED_BITS: u32 = 0x201f_ffff;

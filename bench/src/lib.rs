@@ -27,7 +27,7 @@ pub use report::{Figure, Machine, Report, Row, Skipped};
 
 use packetcrypt_bench_baseline::{Kernels, Libsodium};
 use packetcrypt_core::Backend;
-use packetcrypt_core::randhash::Executor;
+use packetcrypt_jit::Executor;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ mod announcements;
 mod blocks;
 mod checks;
 
-use packetcrypt_core::randhash::AnyExecutor;
+use packetcrypt_jit::AnyExecutor;
 
 use crate::{Bench, BenchError, Options, Outcome};
 

@@ -16,7 +16,7 @@ use packetcrypt_core::backend::Backend;
 use packetcrypt_core::block::{tree, versions};
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
-use packetcrypt_core::randhash::{AnyExecutor, Executor};
+use packetcrypt_jit::{AnyExecutor, Executor};
 
 use crate::chain::{Chain, Parent};
 use crate::class::{ClassKey, SourceId};

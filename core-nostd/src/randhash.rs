@@ -8,7 +8,6 @@
 pub mod opcode;
 
 mod execute;
-mod executor;
 mod generate;
 mod interpret;
 mod lanes;
@@ -17,7 +16,6 @@ mod operations;
 mod program;
 
 pub use execute::{Execute, Watch};
-pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
 pub use generate::Generator;
 #[doc(hidden)]
 pub use generate::PlainGenerator;

@@ -5,8 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use packetcrypt_core::Backend;
+use packetcrypt_jit::Executor;
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::anns_index::FILES_LEN_MAX;
+use packetcrypt_proto::settings::by_name;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +44,12 @@ pub struct Config {
     pub skip_check_chance: f64,
     /// Threads that check proofs. Default 0: one a core.
     pub num_workers: usize,
+    /// What runs random programs: `jit`, `lanes` or `interpreter`. Default none: the best.
+    #[serde(with = "by_name")]
+    pub executor: Option<Executor>,
+    /// Instruction set: `avx512`, `avx2`, `neon` or `soft`. Default none: the best of the machine.
+    #[serde(with = "by_name")]
+    pub backend: Option<Backend>,
     /// Posts that wait for a worker; one more is answered 503 `overloaded`. Default 256.
     pub input_queue_len: usize,
     /// Threads of the sprayer. Default 1.
@@ -99,6 +108,8 @@ impl Default for Config {
             block_miner_passwd: Secret::default(),
             skip_check_chance: 0.0,
             num_workers: 0,
+            executor: None,
+            backend: None,
             input_queue_len: 256,
             spray_workers: 1,
             subscribe_to: Vec::new(),
@@ -150,6 +161,10 @@ impl Config {
             ("spray_workers", self.spray_workers),
         ] {
             check(key, threads, threads <= THREADS_MAX, "at most 1024 threads")?;
+        }
+        if let Some(backend) = self.backend {
+            let rule = "an instruction set of this machine";
+            check("backend", backend, backend.is_available(), rule)?;
         }
         let len = self.input_queue_len;
         check("input_queue_len", len, (1..=1 << 20).contains(&len), "1 to 1048576 posts")?;

@@ -26,7 +26,7 @@ use crate::parents::Follower;
 use crate::publish::{Reader, Record, Store, StoreError, StoreOptions};
 use crate::stats::{self, Counters, Stats};
 use crate::submit::{Front, FrontService};
-use crate::verify::{PostQueue, Workers};
+use crate::verify::{Engines, PostQueue, Workers};
 
 /// How often the statistics line is told (spec 05, 6.5).
 const STATS_EVERY: Duration = Duration::from_secs(5);
@@ -218,7 +218,10 @@ pub async fn start_with_clock(
     let sprayer_addr = view.sprayers.as_ref().map(Sprayers::local_addr);
     let parts = Parts {
         committer: spawn_committer(committer, receiver)?,
-        workers: Workers::start(&workers)?,
+        workers: Workers::start(
+            &workers,
+            Engines { executor: config.executor, backend: config.backend },
+        )?,
         executors: start_executors(config.engine, sockets, &view, &shutdown)?,
         follower: tokio::spawn(follow(pool, commits)),
         metrics_server,

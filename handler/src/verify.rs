@@ -14,7 +14,7 @@ use packetcrypt_core::backend::Backend;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::error::AnnError;
 use packetcrypt_core::primitives::blake2b::{compress32, compress32_many};
-use packetcrypt_core::randhash::AnyExecutor;
+use packetcrypt_jit::{AnyExecutor, Executor};
 use packetcrypt_proto::events::AnnsEvent;
 use tokio::sync::oneshot;
 
@@ -220,19 +220,23 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts the workers. They end when the queue is closed and empty.
-    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        engines: Engines,
+    ) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
+        tracing::info!(workers = self.count, "random programs are run by: {}", engines.executor());
         (0..self.count)
             .map(|index| {
                 let workers = Arc::clone(self);
                 thread::Builder::new()
                     .name(format!("ann-check-{index}"))
-                    .spawn(move || workers.run())
+                    .spawn(move || workers.run(engines))
             })
             .collect()
     }
 
-    fn run(&self) {
-        let mut prover = Prover::new();
+    fn run(&self, engines: Engines) {
+        let mut prover = Prover::new(engines);
         loop {
             let posts = self.front.queue.pop(self.count);
             if posts.is_empty() {
@@ -251,7 +255,7 @@ impl Workers {
                 });
                 if !is_whole {
                     // It panicked: what it checks with may be in the middle of something.
-                    prover = Prover::new();
+                    prover = Prover::new(engines);
                 }
                 let Some((post, ())) = proven else { continue };
                 let Sifted { candidates, work_bits_max } = sifted;
@@ -343,20 +347,33 @@ impl Workers {
     }
 }
 
+/// What proofs are to be checked with; the best where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Engines {
+    pub(crate) executor: Option<Executor>,
+    pub(crate) backend: Option<Backend>,
+}
+
+impl Engines {
+    fn executor(self) -> AnyExecutor {
+        AnyExecutor::wanted(self.executor, self.backend)
+    }
+}
+
 /// What one worker checks proofs with.
 struct Prover {
     scratch: Box<BatchScratch>,
-    exec: Box<AnyExecutor>,
+    exec: AnyExecutor,
     backend: Backend,
     results: Vec<Result<Hash32, AnnError>>,
 }
 
 impl Prover {
-    fn new() -> Self {
+    fn new(engines: Engines) -> Self {
         Self {
             scratch: Box::new(BatchScratch::new()),
-            exec: Box::new(AnyExecutor::best()),
-            backend: Backend::best(),
+            exec: engines.executor(),
+            backend: engines.backend.unwrap_or_else(Backend::best),
             results: Vec::with_capacity(GROUP_MAX),
         }
     }
@@ -376,7 +393,7 @@ impl Prover {
             self.results.clear();
             self.results.resize(batch.len(), Err(AnnError::Inval));
             let Self { scratch, exec, backend, results } = self;
-            check_batch(&batch, results, scratch, &mut **exec, *backend);
+            check_batch(&batch, results, scratch, exec, *backend);
             done += batch.len();
             if let Some(error) = self.results.iter().find_map(|result| result.err()) {
                 return Err((done, error));

@@ -2,8 +2,11 @@
 
 use core::fmt;
 
+use packetcrypt_core::Backend;
+use packetcrypt_jit::Executor;
 use packetcrypt_proto::address;
 pub use packetcrypt_proto::settings::ConfigError;
+use packetcrypt_proto::settings::by_name;
 use serde::{Deserialize, Serialize};
 
 /// Settings of one announcement miner.
@@ -34,6 +37,12 @@ pub struct Config {
     pub stats_interval_s: u64,
     /// Scheduling priority of the mining threads as of nice(1), 0..=19.
     pub nice: u8,
+    /// What runs random programs: `jit`, `lanes` or `interpreter`; absent = the best.
+    #[serde(with = "by_name")]
+    pub executor: Option<Executor>,
+    /// Instruction set: `avx512`, `avx2`, `neon` or `soft`; absent = the best of the machine.
+    #[serde(with = "by_name")]
+    pub backend: Option<Backend>,
     /// Where `/metrics` and `/stats.json` are served; absent = nowhere.
     pub metrics_listen: Option<std::net::SocketAddr>,
 }
@@ -52,6 +61,8 @@ impl Default for Config {
             batch_age_ms_max: 10_000,
             stats_interval_s: 10,
             nice: 0,
+            executor: None,
+            backend: None,
             metrics_listen: None,
         }
     }
@@ -99,6 +110,9 @@ impl Config {
         }
         if self.nice > 19 {
             return broken("nice", &self.nice, "0 to 19");
+        }
+        if let Some(backend) = self.backend.filter(|backend| !backend.is_available()) {
+            return broken("backend", &backend, "must be an instruction set of this machine");
         }
         Ok(())
     }

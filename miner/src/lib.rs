@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 pub use config::{Config, ConfigError};
 use memory::TableMemory;
 use packetcrypt_core::Backend;
-use packetcrypt_core::randhash::Executor;
+use packetcrypt_jit::{AnyExecutor, Executor};
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
 use packetcrypt_net::control::ListenError;
@@ -142,7 +142,12 @@ impl Running {
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
     config.validate()?;
     let (threads, cpus) = threads_and_cpus(&config)?;
-    let (backend, executor) = (Backend::best(), Executor::best());
+    let backend = config.backend.unwrap_or_else(Backend::best);
+    let exec = AnyExecutor::wanted(config.executor, Some(backend));
+    if let Some(reason) = exec.refused() {
+        tracing::info!("random programs are not compiled: {reason}");
+    }
+    let executor = exec.executor();
     let tables = (0..threads)
         .map(|_| TableMemory::new())
         .collect::<Result<Vec<_>, _>>()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use packetcrypt_core::announcement::{self, Announcement, PrepareError, Prepared, Request};
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::difficulty;
-use packetcrypt_core::randhash::{AnyExecutor, Executor};
+use packetcrypt_jit::{AnyExecutor, Executor};
 use packetcrypt_net::hw;
 use tokio::sync::mpsc;
 
@@ -116,7 +116,7 @@ pub(crate) fn spawn(
 fn run(context: &WorkerContext, index: u32, memory: &mut TableMemory) {
     // First touched here, on the thread that uses it.
     let Ok(mut table) = memory.table() else { return };
-    let mut exec = Box::new(AnyExecutor::new(context.executor, context.backend));
+    let mut exec = AnyExecutor::new(context.executor, context.backend);
     let mut hard_nonce = context.first_hard_nonce.wrapping_add(index);
     while let Some((generation, request)) = context.board.wait() {
         let stop = || context.board.is_stale(generation);
@@ -124,7 +124,7 @@ fn run(context: &WorkerContext, index: u32, memory: &mut TableMemory) {
             &request,
             hard_nonce,
             &mut table,
-            &mut *exec,
+            &mut exec,
             context.backend,
             &stop,
         );

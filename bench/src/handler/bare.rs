@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use memmap2::MmapMut;
 use packetcrypt_core::announcement::{Announcement, BatchScratch, check_batch};
 use packetcrypt_core::primitives::blake2b::{compress32, compress32_many};
-use packetcrypt_core::randhash::AnyExecutor;
 use packetcrypt_core::{AnnError, Backend, Hash32};
+use packetcrypt_jit::AnyExecutor;
 
 use super::load::{CONNECTIONS, POST_ANNS, cpu_seconds, discard};
 use super::scene::{Place, failed, on_cpu};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use packetcrypt_core::announcement::{Request, Table, prepare};
 use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
-use packetcrypt_core::randhash::AnyExecutor;
 use packetcrypt_core::{Backend, CompactTarget, Hash32};
+use packetcrypt_jit::AnyExecutor;
 
 use super::load::{
     Acknowledged, CONNECTIONS, Client, Cost, Framing, POST_ANNS, asked, post_all, wrong_files,

@@ -2,8 +2,8 @@
 
 use packetcrypt_bench_baseline::Checker;
 use packetcrypt_core::announcement::{Announcement, BatchScratch, check_batch};
-use packetcrypt_core::randhash::AnyExecutor;
 use packetcrypt_core::{AnnError, Backend, Hash32};
+use packetcrypt_jit::AnyExecutor;
 
 use super::{executor, wrong};
 use crate::data::{self, MINED_BITS, TableMemory, request};

@@ -6,6 +6,7 @@ mod bench;
 mod bench_blk;
 #[cfg(target_os = "linux")]
 mod bench_handler;
+mod bench_program;
 mod bh;
 mod blk;
 mod check;

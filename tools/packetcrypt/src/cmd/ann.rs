@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use packetcrypt_core::Backend;
+use packetcrypt_jit::Executor;
 use packetcrypt_miner::Config;
 use packetcrypt_miner::stats::{self, Stats};
 use packetcrypt_net::client::{ClientOptions, HttpClient, Request};
@@ -59,6 +61,12 @@ pub(crate) struct Ann {
     /// Scheduling priority of the mining threads as of nice(1), 0 to 19 [default: 0]
     #[arg(long, value_name = "N")]
     nice: Option<u8>,
+    /// What runs random programs: jit, lanes or interpreter [default: the best]
+    #[arg(long, value_name = "NAME")]
+    executor: Option<Executor>,
+    /// Instruction set: avx512, avx2, neon or soft [default: the best of this machine]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<Backend>,
     /// Where /metrics and /stats.json are served [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
@@ -119,6 +127,8 @@ impl Ann {
             ("upload_timeout_s", "-T", self.upload_timeout_s.map(|s| s.to_string())),
             ("mine_old_anns", "-m", self.mine_old_anns.map(|n| n.to_string())),
             ("nice", "--nice", self.nice.map(|n| n.to_string())),
+            ("executor", "--executor", self.executor.map(|executor| executor.to_string())),
+            ("backend", "--backend", self.backend.map(|backend| backend.to_string())),
             ("metrics_listen", "--metrics-listen", self.metrics_listen.clone()),
         ];
         for (key, option, text) in options {

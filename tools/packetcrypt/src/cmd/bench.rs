@@ -5,9 +5,10 @@ use std::io::{IsTerminal, Write};
 use clap::{Args, Subcommand};
 use packetcrypt_bench::{BenchError, Options, Progress};
 use packetcrypt_core::Backend;
-use packetcrypt_core::randhash::Executor;
+use packetcrypt_jit::Executor;
 
 use super::bench_blk;
+use super::bench_program::DumpProgram;
 use crate::failure::Failure;
 
 /// Measures what this machine can do, without network, beside the steps of the reference
@@ -51,6 +52,7 @@ enum Kind {
     /// An announcement handler beside loops that only move and hash bytes
     #[cfg(target_os = "linux")]
     Handler(super::bench_handler::BenchHandler),
+    DumpProgram(DumpProgram),
 }
 
 impl Bench {
@@ -60,6 +62,7 @@ impl Bench {
             Some(Kind::Ingest(ingest)) => return ingest.run(),
             #[cfg(target_os = "linux")]
             Some(Kind::Handler(handler)) => return handler.run(),
+            Some(Kind::DumpProgram(dump)) => return dump.run(),
             None => {}
         }
         let best = Options::default();

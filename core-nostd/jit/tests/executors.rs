@@ -7,6 +7,7 @@ use packetcrypt_core::primitives::expand;
 use packetcrypt_core::randhash::opcode::{self as op, Class};
 use packetcrypt_core::randhash::{Execute, Generator, Interpreter, LanesInterpreter, Program};
 use packetcrypt_core::{Backend, ExecError};
+use packetcrypt_jit::{Jit, JitError};
 use packetcrypt_vectors::{files, unhex, unhex_array};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,11 +27,19 @@ struct Named {
 }
 
 fn executors(ops_max: u32) -> Vec<Named> {
-    let lanes = |backend| Named {
+    let compiled = Backend::available().filter_map(|backend| {
+        let exec = match Jit::with_limit(backend, ops_max) {
+            Ok(jit) => Box::new(jit),
+            Err(JitError::Backend(_) | JitError::Architecture) => return None,
+            Err(error) => panic!("{error}"),
+        };
+        Some(Named { name: format!("compiled for {backend}"), exec })
+    });
+    let lanes = Backend::available().map(|backend| Named {
         name: format!("lanes on {backend}"),
         exec: Box::new(LanesInterpreter::with_limit(backend, ops_max)),
-    };
-    Backend::available().map(lanes).collect()
+    });
+    compiled.chain(lanes).collect()
 }
 
 /// A program from words, over the memory of a seed of zeros.

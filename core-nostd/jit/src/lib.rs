@@ -1,0 +1,31 @@
+//! Runs PacketCrypt's random programs as machine code.
+//!
+//! [`Jit`] compiles a program for many items side by side, or for one, the first time it is run. It
+//! needs x86-64 with AVX2 and an operating system that lets a program make memory executable; where
+//! something is missing [`Jit::new`] says what. [`AnyExecutor`] is the choice between it and the
+//! interpreters of the core, made at run time: programs that mine or check hold one.
+//!
+//! # What makes it safe
+//!
+//! A program is data from a hostile network. It is compiled from its lowered form
+//! ([`packetcrypt_core::randhash::lower`]), in which every operand is a checked index: compiled code
+//! reads and writes its own frame only, at displacements known when compiling, plus indexes that are
+//! bounded. It calls one function, which adds to the outputs; it has no indirect jump, and only loops
+//! with constant counts whose sum is checked against the operation limit beforehand. Memory is never
+//! writable and executable at once.
+#![no_std]
+
+extern crate alloc;
+
+#[cfg(test)]
+extern crate std;
+
+mod executor;
+mod jit;
+#[cfg(all(target_arch = "x86_64", unix))]
+mod memory;
+#[cfg(all(target_arch = "x86_64", unix))]
+mod x86_64;
+
+pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
+pub use jit::{Jit, JitError};

@@ -1,0 +1,87 @@
+//! Memory for machine code: written, then sealed, then executed; never writable and executable.
+
+use core::ptr::NonNull;
+use core::slice;
+
+/// The operating system refused something: its error number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RefusedError(pub(crate) i32);
+
+/// A mapping that holds code.
+#[derive(Debug)]
+pub(crate) struct CodeMemory {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the value alone, as that of a `Box` would.
+unsafe impl Send for CodeMemory {}
+// SAFETY: through a shared reference it is only read.
+unsafe impl Sync for CodeMemory {}
+
+impl CodeMemory {
+    /// Maps memory.
+    pub(crate) fn new(len: usize) -> Result<CodeMemory, RefusedError> {
+        // SAFETY: a new private mapping, at an address that the system chooses, touches nothing else.
+        let start = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANON,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(last_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(RefusedError(0))?;
+        Ok(CodeMemory { start, len })
+    }
+
+    /// Lets `write` write the code from the beginning, then seals it.
+    pub(crate) fn write<R>(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, RefusedError> {
+        self.protect(libc::PROT_READ | libc::PROT_WRITE)?;
+        // SAFETY: the mapping is as long, readable and writable now, and nobody else has it.
+        let result = write(unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) });
+        self.protect(libc::PROT_READ | libc::PROT_EXEC)?;
+        Ok(result)
+    }
+
+    fn protect(&mut self, protection: libc::c_int) -> Result<(), RefusedError> {
+        // SAFETY: the range is exactly our mapping, which no reference points into.
+        let result = unsafe { libc::mprotect(self.start.as_ptr().cast(), self.len, protection) };
+        if result == 0 { Ok(()) } else { Err(last_error()) }
+    }
+
+    /// The address of the code.
+    pub(crate) fn start(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
+    /// The first bytes of the code.
+    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
+        // SAFETY: the mapping is always readable, and written only through `&mut self`.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), len.min(self.len)) }
+    }
+}
+
+impl Drop for CodeMemory {
+    fn drop(&mut self) {
+        // SAFETY: the range is exactly our mapping, which nobody uses any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+fn last_error() -> RefusedError {
+    #[cfg(any(target_os = "linux", target_os = "hurd", target_os = "redox"))]
+    // SAFETY: the address of the error number of this thread.
+    let number = unsafe { *libc::__errno_location() };
+    #[cfg(not(any(target_os = "linux", target_os = "hurd", target_os = "redox")))]
+    let number = 0;
+    RefusedError(number)
+}
