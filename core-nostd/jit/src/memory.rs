@@ -40,21 +40,21 @@ impl CodeMemory {
         Ok(CodeMemory { start, len })
     }
 
-    /// Lets `write` write the code from the beginning, then seals it.
-    pub(crate) fn write<R>(
-        &mut self,
-        write: impl FnOnce(&mut [u8]) -> R,
-    ) -> Result<R, RefusedError> {
-        self.protect(libc::PROT_READ | libc::PROT_WRITE)?;
-        // SAFETY: the mapping is as long, readable and writable now, and nobody else has it.
-        let result = write(unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) });
-        self.protect(libc::PROT_READ | libc::PROT_EXEC)?;
-        Ok(result)
+    /// Puts code at the beginning, sealed.
+    pub(crate) fn write(&mut self, code: &[u8]) -> Result<(), RefusedError> {
+        assert!(code.len() <= self.len, "as much code as there is memory for");
+        self.protect(code.len(), libc::PROT_READ | libc::PROT_WRITE)?;
+        // SAFETY: the bytes are inside of the mapping, readable and writable now, and nobody else
+        // has them.
+        let bytes = unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), code.len()) };
+        bytes.copy_from_slice(code);
+        self.protect(code.len(), libc::PROT_READ | libc::PROT_EXEC)
     }
 
-    fn protect(&mut self, protection: libc::c_int) -> Result<(), RefusedError> {
-        // SAFETY: the range is exactly our mapping, which no reference points into.
-        let result = unsafe { libc::mprotect(self.start.as_ptr().cast(), self.len, protection) };
+    /// Changes what may be done with the pages of the first bytes.
+    fn protect(&mut self, len: usize, protection: libc::c_int) -> Result<(), RefusedError> {
+        // SAFETY: the range is inside of our mapping, which no reference points into.
+        let result = unsafe { libc::mprotect(self.start.as_ptr().cast(), len, protection) };
         if result == 0 { Ok(()) } else { Err(last_error()) }
     }
 

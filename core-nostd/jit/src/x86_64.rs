@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     frame: Box<[Line]>,
     homes: Box<Homes>,
     immediates: Vec<u32>,
+    /// Where code is written first.
+    code: Box<[u8]>,
     /// The code for lanes and the code for one item.
     forms: [Compiled; 2],
 }
@@ -66,7 +68,7 @@ impl Compiled {
     fn new() -> Result<Compiled, RefusedError> {
         let mut memory = CodeMemory::new(CODE_BYTES)?;
         // Where this is forbidden it shall be known at once.
-        memory.write(|bytes| bytes[0] = 0)?;
+        memory.write(&[0])?;
         Ok(Compiled { memory, len: 0 })
     }
 }
@@ -105,6 +107,7 @@ impl Engine {
             frame,
             homes: Box::new(Homes::new()),
             immediates: Vec::new(),
+            code: vec![0; CODE_BYTES].into_boxed_slice(),
             forms: [Compiled::new()?, Compiled::new()?],
         })
     }
@@ -164,13 +167,12 @@ impl Engine {
         let width = if self.is_evex { Width::Z512 } else { Width::Y256 };
         let target = Target { layout: self.layout, width, is_evex: self.is_evex, program };
         let (homes, immediates) = (&mut *self.homes, &mut self.immediates);
-        let written = self.forms[program].memory.write(|bytes| {
-            let code = Code::new(bytes, target.is_evex);
-            let mut emitter = Emitter::new(code, target, homes, immediates);
-            Walk::emit(&mut emitter, lowered, form);
-            if emitter.is_complete() { emitter.code.finished_len() } else { None }
-        });
-        let len = written.map_err(|_| CompileError::Refused)?.ok_or(CompileError::TooLong)?;
+        let code = Code::new(&mut self.code, target.is_evex);
+        let mut emitter = Emitter::new(code, target, homes, immediates);
+        Walk::emit(&mut emitter, lowered, form);
+        let len = emitter.finished_len().ok_or(CompileError::TooLong)?;
+        let memory = &mut self.forms[program].memory;
+        memory.write(&self.code[..len]).map_err(|_| CompileError::Refused)?;
         let bytes = bytes_of(&mut self.frame);
         for (number, immediate) in self.immediates.iter().enumerate() {
             let at = self.layout.immediate(program, number).at as usize;

@@ -42,9 +42,8 @@ pub(super) struct Homes {
     vectors: [u8; SLOTS],
     /// For each register: the slot it holds.
     slots: [Slot; VECTORS_MAX],
-    /// For each register: when it was last wanted.
-    wanted: [u32; VECTORS_MAX],
-    now: u32,
+    /// The register that was last taken from a value.
+    taken: u32,
     /// Registers that hold something; that hold what is not in its slot; that can not be taken.
     held: u32,
     dirty: u32,
@@ -56,8 +55,7 @@ impl Homes {
         Homes {
             vectors: [NOWHERE; SLOTS],
             slots: [NOTHING; VECTORS_MAX],
-            wanted: [0; VECTORS_MAX],
-            now: 0,
+            taken: 0,
             held: 0,
             dirty: 0,
             pinned: 0,
@@ -90,9 +88,9 @@ impl<'a> Emitter<'a> {
         self.target.layout
     }
 
-    /// Whether everything had room.
-    pub(super) fn is_complete(&self) -> bool {
-        self.immediates.len() <= IMMEDIATES_MAX
+    /// The bytes of the code, or `None` when something had no room.
+    pub(super) fn finished_len(&self) -> Option<usize> {
+        self.code.finished_len().filter(|_| self.immediates.len() <= IMMEDIATES_MAX)
     }
 
     /// A register that holds nothing, until [`done`](Emitter::done) or the end of the step.
@@ -104,32 +102,26 @@ impl<'a> Emitter<'a> {
         let index = if free != 0 {
             free.trailing_zeros()
         } else {
-            // Of the values that the step does not use, the one that was not wanted for longest.
-            let mut candidates = homes.held & !homes.pinned;
+            // Of the values that the step does not use, in turn.
+            let candidates = homes.held & !homes.pinned;
             if candidates == 0 {
                 // No step uses all registers.
                 self.code.give_up();
                 return Vector(0);
             }
-            let mut oldest = candidates.trailing_zeros();
-            candidates &= candidates.wrapping_sub(1);
-            while candidates != 0 {
-                let index = candidates.trailing_zeros();
-                if homes.wanted[index as usize & 31] < homes.wanted[oldest as usize & 31] {
-                    oldest = index;
-                }
-                candidates &= candidates - 1;
-            }
-            let slot = homes.slots[oldest as usize & 31];
+            let behind = candidates & u32::MAX.checked_shl(homes.taken + 1).unwrap_or(0);
+            let next = if behind != 0 { behind } else { candidates }.trailing_zeros();
+            homes.taken = next;
+            let slot = homes.slots[next as usize & 31];
             homes.vectors[usize::from(slot)] = NOWHERE;
-            let bit = 1 << oldest;
+            let bit = 1 << next;
             homes.held &= !bit;
             if homes.dirty & bit != 0 {
                 homes.dirty &= !bit;
                 let to = self.target.layout.slot(slot);
-                self.code.store(self.target.width, to, Vector(oldest as u8));
+                self.code.store(self.target.width, to, Vector(next as u8));
             }
-            oldest
+            next
         };
         self.homes.pinned |= 1 << index;
         Vector(index as u8)
@@ -152,9 +144,7 @@ impl<'a> Emitter<'a> {
         self.homes.pinned |= 1 << vector.0;
     }
 
-    fn want(&mut self, index: u8) {
-        self.homes.now += 1;
-        self.homes.wanted[usize::from(index) & 31] = self.homes.now;
+    fn pin(&mut self, index: u8) {
         self.homes.pinned |= 1 << index;
     }
 
@@ -163,13 +153,13 @@ impl<'a> Emitter<'a> {
     pub(super) fn vector(&mut self, slot: Slot) -> Vector {
         let home = self.homes.vectors[usize::from(slot)];
         if home != NOWHERE {
-            self.want(home);
+            self.pin(home);
             return Vector(home);
         }
         let vector = self.temporary();
         self.code.load(self.target.width, vector, self.target.layout.slot(slot).into());
         self.hold(slot, vector);
-        self.want(vector.0);
+        self.pin(vector.0);
         vector
     }
 
@@ -180,7 +170,7 @@ impl<'a> Emitter<'a> {
         if home == NOWHERE {
             return self.target.layout.slot(slot).into();
         }
-        self.want(home);
+        self.pin(home);
         Vector(home).into()
     }
 
@@ -201,7 +191,7 @@ impl<'a> Emitter<'a> {
         }
         self.hold(slot, vector);
         self.homes.dirty |= 1 << vector.0;
-        self.want(vector.0);
+        self.pin(vector.0);
     }
 
     /// Writes all values to their slots.

@@ -7,8 +7,8 @@
 /// The register that holds the address of the frame: RBX, which functions that are called keep.
 pub(super) const BASE: u8 = 3;
 
-/// Bytes of the longest instruction, rounded up to what is written at once.
-const INSTRUCTION_MAX: usize = 16;
+/// Bytes that are written at once, of which those that count are kept.
+const PIECE_BYTES: usize = 8;
 
 /// A vector register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,8 +231,8 @@ impl<'m> Code<'m> {
 
     /// Appends the first `len` bytes of a little-endian number.
     #[inline(always)]
-    fn put(&mut self, value: u128, len: usize) {
-        match self.bytes.get_mut(self.len..self.len + INSTRUCTION_MAX) {
+    fn put(&mut self, value: u64, len: usize) {
+        match self.bytes.get_mut(self.len..self.len + PIECE_BYTES) {
             Some(bytes) => {
                 bytes.copy_from_slice(&value.to_le_bytes());
                 self.len += len;
@@ -241,35 +241,18 @@ impl<'m> Code<'m> {
         }
     }
 
-    /// Appends `prefix` of some bytes, ModRM, SIB and displacement of a place, and a tail.
+    /// Appends ModRM, SIB and displacement of a place.
     #[inline(always)]
-    fn put_with_place(
-        &mut self,
-        prefix: u128,
-        len: usize,
-        reg: u8,
-        to: Place,
-        tail: u128,
-        tail_len: usize,
-    ) {
-        let mut value = prefix;
-        let mut len = len;
+    fn put_place(&mut self, reg: u8, to: Place) {
         let mode = 0x80 | (reg & 7) << 3;
         match to.index {
-            None => {
-                value |= u128::from(mode | BASE) << (8 * len);
-                len += 1;
-            }
+            None => self.put(u64::from(mode | BASE) | u64::from(to.at) << 8, 5),
             Some(index) => {
                 let sib = (index.0 & 7) << 3 | BASE;
-                value |= (u128::from(mode | 4) | u128::from(sib) << 8) << (8 * len);
-                len += 2;
+                let start = u64::from(mode | 4) | u64::from(sib) << 8;
+                self.put(start | u64::from(to.at) << 16, 6);
             }
         }
-        value |= u128::from(to.at) << (8 * len);
-        len += 4;
-        value |= tail << (8 * len);
-        self.put(value, len + tail_len);
     }
 
     /// A vector instruction in either encoding. `mask`: the number of a mask register, and whether
@@ -295,26 +278,30 @@ impl<'m> Code<'m> {
             let p0 = (r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | (reg >> 4 & 1 ^ 1) << 4 | map;
             let p1 = u8::from(evex_w) << 7 | (!first & 0xf) << 3 | 4 | prefix;
             let p2 = (width as u8) << 5 | (first >> 4 & 1 ^ 1) << 3 | mask;
-            (u128::from(u32::from_le_bytes([0x62, p0, p1, p2])) | u128::from(opcode) << 32, 5)
+            (u64::from(u32::from_le_bytes([0x62, p0, p1, p2])) | u64::from(opcode) << 32, 5)
         } else {
             let last = (!first & 0xf) << 3 | (width as u8) << 2 | prefix;
             if map == 1 && !vex_w && b == 0 && x == 0 {
                 let bytes = [0xc5, (r ^ 1) << 7 | last, opcode, 0];
-                (u128::from(u32::from_le_bytes(bytes)), 3)
+                (u64::from(u32::from_le_bytes(bytes)), 3)
             } else {
                 let p0 = (r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | map;
                 let bytes = [0xc4, p0, u8::from(vex_w) << 7 | last, opcode];
-                (u128::from(u32::from_le_bytes(bytes)), 4)
+                (u64::from(u32::from_le_bytes(bytes)), 4)
             }
         };
-        let (tail, tail_len) = immediate.map_or((0, 0), |immediate| (immediate.into(), 1));
         match source {
-            Source::Place(place) => self.put_with_place(prefix, len, reg, place, tail, tail_len),
+            Source::Place(place) => {
+                self.put(prefix, len);
+                self.put_place(reg, place);
+            }
             Source::Vector(vector) => {
                 let modrm = 0xc0 | (reg & 7) << 3 | vector.0 & 7;
-                let end = u128::from(modrm) | tail << 8;
-                self.put(prefix | end << (8 * len), len + 1 + tail_len);
+                self.put(prefix | u64::from(modrm) << (8 * len), len + 1);
             }
+        }
+        if let Some(immediate) = immediate {
+            self.put(immediate.into(), 1);
         }
     }
 
@@ -383,103 +370,115 @@ impl<'m> Code<'m> {
     pub(super) fn test(&mut self, to: General, from: Vector, bits: Place) {
         self.vector(TEST, Width::Z512, [1, from.0], bits.into(), None, 0);
         // kmovw to, k1
-        self.put(u128::from(u32::from_le_bytes([0xc5, 0xf8, 0x93, 0xc1 | to.0 << 3])), 4);
+        self.put(u64::from(u32::from_le_bytes([0xc5, 0xf8, 0x93, 0xc1 | to.0 << 3])), 4);
     }
 
     /// A vector from memory in the lanes of a mask, zero in the others. EVEX only.
     pub(super) fn load_lanes(&mut self, to: Vector, from: Place, lanes: General) {
         // kmovw k1, lanes
-        self.put(u128::from(u32::from_le_bytes([0xc5, 0xf8, 0x92, 0xc8 | lanes.0])), 4);
+        self.put(u64::from(u32::from_le_bytes([0xc5, 0xf8, 0x92, 0xc8 | lanes.0])), 4);
         self.vector(LOAD, Width::Z512, [to.0, 0], from.into(), None, 0x81);
     }
 
     /// A 32-bit instruction with a register, or an operation number, and a place.
-    fn general(&mut self, opcode: u8, reg: u8, to: Place, tail: u32, tail_len: usize) {
+    fn general(&mut self, opcode: u8, reg: u8, to: Place) {
         let rex = 0x40 | (reg >> 3) << 2 | to.index.map_or(0, |index| index.0 >> 3) << 1;
-        let prefix = u128::from(rex) | u128::from(opcode) << 8;
-        self.put_with_place(prefix, 2, reg, to, tail.into(), tail_len);
+        self.put(u16::from_le_bytes([rex, opcode]).into(), 2);
+        self.put_place(reg, to);
+    }
+
+    /// The 32-bit constant at the end of an instruction.
+    fn constant(&mut self, value: u32) {
+        self.put(value.into(), 4);
     }
 
     /// A 32-bit instruction with two registers.
-    fn general_pair(&mut self, opcode: u8, reg: u8, rm: u8, tail: u32, tail_len: usize) {
+    fn general_pair(&mut self, opcode: u8, reg: u8, rm: u8) {
         let rex = 0x40 | (reg >> 3) << 2 | rm >> 3;
         let modrm = 0xc0 | (reg & 7) << 3 | rm & 7;
-        let value = u128::from(u32::from_le_bytes([rex, opcode, modrm, 0]));
-        self.put(value | u128::from(tail) << 24, 3 + tail_len);
+        self.put(u32::from_le_bytes([rex, opcode, modrm, 0]).into(), 3);
     }
 
     pub(super) fn load_word(&mut self, to: General, from: Place) {
-        self.general(0x8b, to.0, from, 0, 0);
+        self.general(0x8b, to.0, from);
     }
 
     pub(super) fn store_word(&mut self, to: Place, from: General) {
-        self.general(0x89, from.0, to, 0, 0);
+        self.general(0x89, from.0, to);
     }
 
     pub(super) fn set_word(&mut self, to: Place, value: u32) {
-        self.general(0xc7, 0, to, value, 4);
+        self.general(0xc7, 0, to);
+        self.constant(value);
     }
 
     pub(super) fn increment_word(&mut self, to: Place) {
-        self.general(0xff, 0, to, 0, 0);
+        self.general(0xff, 0, to);
     }
 
     pub(super) fn compare_word(&mut self, at: Place, with: u32) {
-        self.general(0x81, 7, at, with, 4);
+        self.general(0x81, 7, at);
+        self.constant(with);
     }
 
     pub(super) fn test_word(&mut self, at: Place, bits: u32) {
-        self.general(0xf7, 0, at, bits, 4);
+        self.general(0xf7, 0, at);
+        self.constant(bits);
     }
 
     /// `to &= word`.
     pub(super) fn and_word(&mut self, to: General, from: Place) {
-        self.general(0x23, to.0, from, 0, 0);
+        self.general(0x23, to.0, from);
     }
 
     /// `to = word * factor`.
     pub(super) fn multiply_word(&mut self, to: General, from: Place, factor: u32) {
-        self.general(0x69, to.0, from, factor, 4);
+        self.general(0x69, to.0, from);
+        self.constant(factor);
     }
 
     pub(super) fn move_general(&mut self, to: General, from: General) {
-        self.general_pair(0x8b, to.0, from.0, 0, 0);
+        self.general_pair(0x8b, to.0, from.0);
     }
 
     pub(super) fn xor(&mut self, to: General, with: General) {
-        self.general_pair(0x33, to.0, with.0, 0, 0);
+        self.general_pair(0x33, to.0, with.0);
     }
 
     pub(super) fn test_general(&mut self, register: General) {
-        self.general_pair(0x85, register.0, register.0, 0, 0);
+        self.general_pair(0x85, register.0, register.0);
     }
 
     pub(super) fn add_constant(&mut self, to: General, value: u32) {
-        self.general_pair(0x81, 0, to.0, value, 4);
+        self.general_pair(0x81, 0, to.0);
+        self.constant(value);
     }
 
     pub(super) fn compare_constant(&mut self, of: General, with: u32) {
-        self.general_pair(0x81, 7, of.0, with, 4);
+        self.general_pair(0x81, 7, of.0);
+        self.constant(with);
     }
 
     pub(super) fn and_constant(&mut self, to: General, value: u32) {
-        self.general_pair(0x81, 4, to.0, value, 4);
+        self.general_pair(0x81, 4, to.0);
+        self.constant(value);
     }
 
     pub(super) fn xor_constant(&mut self, to: General, value: u32) {
-        self.general_pair(0x81, 6, to.0, value, 4);
+        self.general_pair(0x81, 6, to.0);
+        self.constant(value);
     }
 
     /// Jumps back to a position when a condition holds.
     pub(super) fn jump_back(&mut self, condition: Condition, to: usize) {
         let distance = (to as u32).wrapping_sub(self.len as u32 + 6);
-        let opcode = u128::from(u16::from_le_bytes([0x0f, 0x80 | condition as u8]));
-        self.put(opcode | u128::from(distance) << 16, 6);
+        let opcode = u64::from(u16::from_le_bytes([0x0f, 0x80 | condition as u8]));
+        self.put(opcode | u64::from(distance) << 16, 6);
     }
 
     /// Jumps forward when a condition holds.
     pub(super) fn jump_if(&mut self, condition: Condition) -> Forward {
-        self.put(u128::from(u16::from_le_bytes([0x0f, 0x80 | condition as u8])), 6);
+        self.put(u64::from(u16::from_le_bytes([0x0f, 0x80 | condition as u8])), 6);
         Forward { at: self.len }
     }
 
@@ -499,7 +498,7 @@ impl<'m> Code<'m> {
 
     /// Calls the function whose address is in memory.
     pub(super) fn call(&mut self, address: Place) {
-        self.general(0xff, 2, address, 0, 0);
+        self.general(0xff, 2, address);
     }
 
     /// The address of the frame as the first argument of a function.
@@ -511,7 +510,7 @@ impl<'m> Code<'m> {
     /// The second argument of a function.
     pub(super) fn set_argument(&mut self, value: u32) {
         // mov esi, value
-        self.put(0xbe | u128::from(value) << 8, 5);
+        self.put(0xbe | u64::from(value) << 8, 5);
     }
 
     /// Begins the function, whose argument is the address of the frame. The stack is aligned then.
