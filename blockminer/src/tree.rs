@@ -13,7 +13,7 @@ use packetcrypt_core::block::{Entry, TreeError};
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 use packetcrypt_core::primitives::blake2b::compress32_many;
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::class::ClassSummary;
 use crate::store::PinnedSet;
@@ -53,7 +53,7 @@ impl BuildTimes {
 pub struct AnnTree {
     set: PinnedSet,
     /// Layers 1 and up, each with its pad; the last one is the top entry alone.
-    layers: Vec<Vec<Entry>>,
+    layers: Vec<Layer>,
     root: Hash32,
     times: BuildTimes,
 }
@@ -81,7 +81,7 @@ impl AnnTree {
         let index = started.elapsed();
         let layers = build_layers(&set, threads);
         // A tree of one announcement or more has a layer above its leaves.
-        let top = layers.last().and_then(|layer| layer.first()).unwrap_or(&Entry::PAD);
+        let top = layers.last().and_then(|layer| layer.entries().first()).unwrap_or(&Entry::PAD);
         let root = tree::root(top);
         let times = BuildTimes { index, layers: started.elapsed() - index };
         Ok(AnnTree { set, layers, root, times })
@@ -137,7 +137,7 @@ impl AnnTree {
             Some(above) => self
                 .layers
                 .get(above as usize)
-                .and_then(|layer| layer.get(number as usize))
+                .and_then(|layer| layer.entries().get(number as usize))
                 .copied()
                 .unwrap_or(Entry::PAD),
         }
@@ -167,11 +167,44 @@ fn leaf(set: &PinnedSet, number: usize) -> Entry {
     }
 }
 
-fn build_layers(set: &PinnedSet, threads: usize) -> Vec<Vec<Entry>> {
+/// One layer. Its memory comes zeroed: the system gives each page when a thread first writes there,
+/// so that is done by all of them too.
+struct Layer {
+    /// The entries and, behind an odd number of them other than one, the pad.
+    bytes: Vec<[u8; Entry::BYTES]>,
+    /// Entries without the pad.
+    len: usize,
+}
+
+impl Layer {
+    fn blank(len: usize) -> Layer {
+        let with_pad = if len > 1 { len.next_multiple_of(2) } else { len };
+        let mut bytes = vec![[0; Entry::BYTES]; with_pad];
+        if let Some(pad) = bytes.get_mut(len) {
+            pad.copy_from_slice(Entry::PAD.as_bytes());
+        }
+        Layer { bytes, len }
+    }
+
+    /// The entries, the pad included.
+    fn entries(&self) -> &[Entry] {
+        // Entries are bytes of their number and length, without alignment: this always succeeds.
+        <[Entry]>::ref_from_bytes(self.bytes.as_flattened()).unwrap_or_default()
+    }
+
+    /// The entries without the pad.
+    fn entries_mut(&mut self) -> &mut [Entry] {
+        let len = self.len;
+        let entries = <[Entry]>::mut_from_bytes(self.bytes.as_flattened_mut());
+        &mut entries.unwrap_or_default()[..len]
+    }
+}
+
+fn build_layers(set: &PinnedSet, threads: usize) -> Vec<Layer> {
     let leaves = set.len() + 1;
     let mut layers = Vec::new();
-    let mut above = blank(leaves.div_ceil(2));
-    in_parallel(&mut above, threads, |first, entries| {
+    let mut above = Layer::blank(leaves.div_ceil(2));
+    in_parallel(above.entries_mut(), threads, |first, entries| {
         for (batch, entries) in entries.chunks_mut(LEAF_BATCH / 2).enumerate() {
             let mut children = [Entry::PAD; LEAF_BATCH];
             let first = 2 * (first + batch * LEAF_BATCH / 2);
@@ -182,14 +215,11 @@ fn build_layers(set: &PinnedSet, threads: usize) -> Vec<Vec<Entry>> {
             parents(children, entries);
         }
     });
-    while above.len() > 1 {
-        if !above.len().is_multiple_of(2) {
-            above.push(Entry::PAD);
-        }
+    while above.len > 1 {
         let below = above;
-        above = blank(below.len() / 2);
-        in_parallel(&mut above, threads, |first, entries| {
-            let below = &below[2 * first..2 * (first + entries.len())];
+        above = Layer::blank(below.entries().len() / 2);
+        in_parallel(above.entries_mut(), threads, |first, entries| {
+            let below = &below.entries()[2 * first..2 * (first + entries.len())];
             for (children, entries) in
                 below.chunks(LEAF_BATCH).zip(entries.chunks_mut(LEAF_BATCH / 2))
             {
@@ -212,13 +242,6 @@ fn parents(children: &[Entry], entries: &mut [Entry]) {
     for (at, (entry, hash)) in entries.iter_mut().zip(hashes).enumerate() {
         *entry = Entry::new(*hash, children[2 * at].start(), children[2 * at + 1].end());
     }
-}
-
-/// A layer to be filled, with room for its pad.
-fn blank(len: usize) -> Vec<Entry> {
-    let mut layer = Vec::with_capacity(len + len % 2);
-    layer.resize(len, Entry::PAD);
-    layer
 }
 
 /// Fills a layer in pieces; each piece is told the number of its first entry.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::block::coinbase::PLACEHOLDER;
-use packetcrypt_core::block::{BlockHeader, HeaderSearch, Tree, tree};
+use packetcrypt_core::block::{Tree, tree};
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 use packetcrypt_net::hw;
@@ -29,11 +29,16 @@ const HARDEST: u32 = 0x0500_ffff;
 /// Nonces of a thread after which a job is surely being hashed.
 const FIRST_NONCES: u64 = 32;
 
-/// Measures the rows of the block miner. Each is handed over as soon as it is there.
+/// Measures the rows of the block miner. Each is handed over as soon as it is there. `baseline` is
+/// what block nonces are compared with: its name and nonces a second.
 ///
 /// # Errors
 /// [`MeasureError`].
-pub fn blk(options: &Options, show: &mut dyn FnMut(Row)) -> Result<(), MeasureError> {
+pub fn blk(
+    options: &Options,
+    baseline: (String, f64),
+    show: &mut dyn FnMut(Row),
+) -> Result<(), MeasureError> {
     trees(options, show)?;
     let slots = store::slots_for_memory(options.memory_mib);
     let store_options = StoreOptions {
@@ -67,7 +72,7 @@ pub fn blk(options: &Options, show: &mut dyn FnMut(Row)) -> Result<(), MeasureEr
             .beside("planned", MEMORY_PER_ANNOUNCEMENT_BYTES as f64),
     );
     drop(next);
-    nonces(options, &store, &mined, show)?;
+    nonces(options, &store, &mined, baseline, show)?;
     drop((mined, store));
     match kept {
         Some(_) => restart(&store_options, options, show),
@@ -95,7 +100,8 @@ fn build(
 /// The trees of hashes alone, from nothing and from another tree.
 fn trees(options: &Options, show: &mut dyn FnMut(Row)) -> Result<(), MeasureError> {
     let count = options.tree_announcements / CLASSES * CLASSES;
-    let store = Arc::new(Store::new(count + count / CLASSES, false).map_err(cannot)?);
+    let store = Store::new(count + count / CLASSES, options.huge_pages).map_err(cannot)?;
+    let store = Arc::new(store);
     fill_hashes(&store, count, PARENT_HEIGHT, CLASSES);
     let all = |store: &Store, from: u32| -> Vec<_> {
         let classes = store.classes();
@@ -180,10 +186,10 @@ fn nonces(
     options: &Options,
     store: &Arc<Store>,
     tree: &Arc<AnnTree>,
+    baseline: (String, f64),
     show: &mut dyn FnMut(Row),
 ) -> Result<(), MeasureError> {
     let backend = Backend::best();
-    let plain = plain_nonces(tree, options.threads, options.time / 2);
     let (found, solutions) = sync_channel(64);
     let counters = Arc::new(ShareCounters::default());
     let places = search::places(options.threads, true);
@@ -202,8 +208,10 @@ fn nonces(
     let (before, started) = (workers.nonces(), Instant::now());
     std::thread::sleep(options.time);
     let per_second = (workers.nonces() - before) as f64 / started.elapsed().as_secs_f64();
-    show(row("block nonces", per_second, "nonces/s").beside("soft back end", plain).note(format!(
-        "{} MiB of announcements, {} threads, {}, {:.2} GB/s read, {}",
+    let (name, theirs) = baseline;
+    show(row("block nonces", per_second, "nonces/s").beside(name, theirs).note(format!(
+        "{:.2} times; {} MiB of announcements, {} threads, {}, {:.2} GB/s read, {}",
+        per_second / theirs,
         (tree.count() * ANNOUNCEMENT_BYTES as u64) >> 20,
         options.threads,
         backend.name(),
@@ -231,30 +239,6 @@ fn nonces(
         Ok(_) => Err(wrong("block nonces", "a hash met a target that none can meet")),
         Err(_) => Ok(()),
     }
-}
-
-/// Nonces a second of the readable kernels on the same announcements.
-fn plain_nonces(tree: &AnnTree, threads: usize, time: Duration) -> f64 {
-    let rates: Vec<f64> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|number| {
-                scope.spawn(move || {
-                    let header = BlockHeader([1; BlockHeader::BYTES]).with_nonce(number as u32);
-                    let mut search = Box::new(HeaderSearch::new(&header, Backend::Soft));
-                    let (started, mut tried) = (Instant::now(), 0_u32);
-                    while started.elapsed() < time {
-                        let target = CompactTarget(HARDEST);
-                        let announcement = |number| tree.announcement(number);
-                        search.search(tried, 32, target, tree.count(), announcement);
-                        tried += 32;
-                    }
-                    f64::from(tried) / started.elapsed().as_secs_f64()
-                })
-            })
-            .collect();
-        workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
-    });
-    rates.iter().sum()
 }
 
 /// From opening the file to hashing.

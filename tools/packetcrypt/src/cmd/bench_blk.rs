@@ -1,11 +1,13 @@
 //! `packetcrypt bench blk` and `packetcrypt bench ingest`: the block miner's own parts.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use packetcrypt_bench_baseline::{Kernels, Libsodium, Nonces};
 use packetcrypt_blockminer::measure::{self, MeasureError, Options, Row};
 use packetcrypt_blockminer::store::Numa;
+use packetcrypt_core::{CompactTarget, Hash32};
 use packetcrypt_net::hw;
 use tokio::runtime::Runtime;
 
@@ -76,7 +78,8 @@ impl Blk {
             }
         }
         head(self.json);
-        measure::blk(&options, &mut show(self.json)).map_err(failure)
+        let baseline = baseline(options.threads, options.time / 2);
+        measure::blk(&options, baseline, &mut show(self.json)).map_err(failure)
     }
 }
 
@@ -95,6 +98,38 @@ impl Ingest {
         let runtime = Runtime::new().map_err(Failure::failed)?;
         runtime.block_on(measure::ingest(&options, &mut show(self.json))).map_err(failure)
     }
+}
+
+/// Announcements for the baseline's nonces: far more than any cache holds, few enough to be made in
+/// no time.
+const BASELINE_ANNOUNCEMENTS: usize = 256 << 10;
+/// A target that nothing meets.
+const HARDEST: CompactTarget = CompactTarget(0x0300_0001);
+
+/// Nonces a second of the reference's steps on libsodium, all threads together, and their name.
+fn baseline(threads: usize, time: Duration) -> (String, f64) {
+    let sodium = Libsodium::start(Kernels::Fastest);
+    let mut announcements = vec![[0; 1024]; BASELINE_ANNOUNCEMENTS];
+    for (number, announcement) in announcements.iter_mut().enumerate() {
+        announcement[512..520].copy_from_slice(&(number as u64).to_le_bytes());
+    }
+    let (sodium_of, announcements) = (&sodium, &announcements);
+    let one = move |number: usize| {
+        let mut header = [7; 32];
+        header[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        let mut nonces = Nonces::new(sodium_of, &Hash32(header), announcements);
+        let (started, mut tried) = (Instant::now(), 0_u32);
+        while started.elapsed() < time {
+            nonces.search(tried, 32, HARDEST, &mut |_, _| ());
+            tried += 32;
+        }
+        f64::from(tried) / started.elapsed().as_secs_f64()
+    };
+    let rates: Vec<f64> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|number| scope.spawn(move || one(number))).collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+    });
+    (format!("{}, {threads} threads", sodium.name()), rates.iter().sum())
 }
 
 fn head(json: bool) {
