@@ -17,6 +17,9 @@ async fn a_reorganisation_of_depth_two() {
     assert!(summary.orphans >= 2, "{summary}");
 }
 
+/// Blocks until the difficulty fits the machine, at most doubled by each of them. Before that most
+/// shares are blocks, of which each waits for the node: no pool has that.
+const SETTLED_BLOCKS: u32 = 10;
 /// How long the node is away.
 const AWAY: Duration = Duration::from_secs(20);
 /// How soon after that the pool mines on. Blocks come every second or two; the rest is for a machine
@@ -26,7 +29,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// The pool goes on while the node is away: announcements and shares are taken and paid. It is back
 /// within seconds, and nothing is lost.
 async fn survives(test: TestPool, cut: impl FnOnce(&EmbeddedNode, u64)) {
-    test.until_blocks(1).await;
+    test.until_blocks(SETTLED_BLOCKS).await;
     let (announcements, unchecked) = (accepted(&test.pool), test.pool.shares_without_node());
     cut(test.pool.node().expect("the embedded node"), AWAY.as_millis() as u64);
     tokio::time::sleep(AWAY).await;
