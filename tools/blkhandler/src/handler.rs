@@ -96,7 +96,10 @@ impl<N: Node> Handler<N> {
             let as_block = event_of(&ShareFacts { block: Some(assembled.hash), ..facts });
             let block = assembled.block(template);
             let pending = PendingBlock { block, event: as_block.clone() };
-            match self.blocks.submit(assembled.hash, pending, self.node.wait()).await {
+            // A node that just gave no answer is not waited for again: each wait would hold an
+            // upload of the miner, which has only a few.
+            let wait = if verdict.by_node { self.node.wait() } else { Duration::ZERO };
+            match self.blocks.submit(assembled.hash, pending, wait).await {
                 Some(SubmitVerdict::Accepted) => event = as_block,
                 Some(SubmitVerdict::Refused(text)) => {
                     work.release_block(&assembled.hash);
