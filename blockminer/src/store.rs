@@ -13,13 +13,13 @@
 //!
 //! # Recycling
 //! When the store is full, an arriving announcement takes the place of one that is worth less
-//! ([`ClassKey::value`]): the worst first, of equals the oldest. One of the same value is replaced
+//! (`ClassKey::value`): the worst first, of equals the oldest. One of the same value is replaced
 //! only when it had its best block already (it is 4 blocks old or more), so that a small store
 //! comes to hold some announcements of each age and never only such that still wait.
 //!
 //! # Restart
 //! The arena may be a file. Then a restarted miner finds what was published before, whatever ended
-//! its predecessor ([`restore`], [`state`]).
+//! its predecessor (modules `restore` and `state`).
 
 mod arena;
 mod index;

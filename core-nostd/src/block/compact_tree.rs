@@ -7,7 +7,7 @@
 //! the leaf 2^k further on.
 //!
 //! [`parts`] cuts the memory into parts that threads can fill side by side, each with its own part of
-//! the low layers; a [`Block`](BLOCK_LAYERS) of leaves is taken through all of them while it is in
+//! the low layers; a block (`BLOCK_LAYERS`) of leaves is taken through all of them while it is in
 //! the cache. [`CompactTree::finish`] makes the few entries above.
 
 use zerocopy::IntoBytes;
