@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use libfuzzer_sys::fuzz_target;
 use packetcrypt_core::Backend;
 use packetcrypt_core::cryptocycle::State;
-use packetcrypt_core::params::{CYCLES, INSNS_MAX};
+use packetcrypt_core::params::{CYCLES, INSNS_MAX, OPS_MAX};
 use packetcrypt_core::randhash::{Execute, Generator, Interpreter, LanesInterpreter, Program};
 use packetcrypt_jit::Jit;
 
@@ -16,7 +16,8 @@ thread_local! {
         Backend::available()
             .flat_map(|backend| {
                 let lanes: Box<dyn Execute> = Box::new(LanesInterpreter::new(backend));
-                let jit = Jit::new(backend).ok().map(|jit| Box::new(jit) as Box<dyn Execute>);
+                // As in the tests: it compiles for the first item already.
+                let jit = Jit::with_limit(backend, OPS_MAX).ok().map(|jit| Box::new(jit) as Box<dyn Execute>);
                 [Some(lanes), jit].into_iter().flatten()
             })
             .collect(),

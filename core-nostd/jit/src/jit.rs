@@ -47,14 +47,23 @@ impl core::error::Error for JitError {}
 #[derive(Debug)]
 enum Engine {}
 
+/// Items of a program that are interpreted before it is compiled, if they come in calls of few:
+/// compiling takes the time of about as many. Checks of announcements of different jobs run one item
+/// of a program, then load that of the next announcement.
+const INTERPRETED_MAX: usize = 2;
+
 /// Compiles programs and runs them: some 2 MiB, most of it code.
 ///
-/// Loading is free; a program is compiled when it is run, once for few items and once for many if
-/// both happen.
+/// Loading is free; a program is compiled when it is run for more than a few items, once for few a
+/// call and once for many if both happen.
 #[derive(Debug)]
 pub struct Jit {
     engine: Engine,
     ops_max: u32,
+    /// Items of a program that may be interpreted before it is compiled.
+    interpreted_max: usize,
+    /// Items of the loaded program that were interpreted so.
+    interpreted: usize,
     loaded: Loaded,
     lowered: Box<Lowered>,
     /// Runs programs that can not be compiled.
@@ -77,10 +86,12 @@ impl Jit {
     /// # Errors
     /// [`JitError`] where it can not work: use a [`LanesInterpreter`].
     pub fn new(backend: Backend) -> Result<Jit, JitError> {
-        Jit::with_limit(backend, OPS_MAX)
+        let interpreted_max = INTERPRETED_MAX;
+        Ok(Jit { interpreted_max, ..Jit::with_limit(backend, OPS_MAX)? })
     }
 
-    /// A compiler with another limit of executed words, to test what happens at the limit.
+    /// A compiler with another limit of executed words that compiles for the first item already, to
+    /// test compiled code and what happens at the limit.
     ///
     /// # Errors
     /// As [`new`](Jit::new).
@@ -95,6 +106,8 @@ impl Jit {
         Ok(Jit {
             engine,
             ops_max,
+            interpreted_max: 0,
+            interpreted: 0,
             loaded: Loaded::Fallback,
             lowered: Box::new(Lowered::new()),
             fallback: Box::new(LanesInterpreter::with_limit(backend, ops_max)),
@@ -129,6 +142,7 @@ impl Jit {
 impl Execute for Jit {
     fn load(&mut self, program: &Program) {
         self.loaded = Loaded::AsWords;
+        self.interpreted = 0;
         self.fallback.load(program);
         #[cfg(all(target_arch = "x86_64", unix))]
         self.engine.forget();
@@ -142,6 +156,10 @@ impl Execute for Jit {
         cycles: u32,
     ) -> Result<(), ExecError> {
         assert_eq!(items.len(), states.len(), "an item for each state");
+        if self.interpreted + items.len() <= self.interpreted_max {
+            self.interpreted += items.len();
+            return self.fallback.run(program, items, states, cycles);
+        }
         self.lower(program);
         if self.loaded == Loaded::Lowered {
             #[cfg(all(target_arch = "x86_64", unix))]

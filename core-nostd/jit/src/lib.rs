@@ -1,9 +1,10 @@
 //! Runs PacketCrypt's random programs as machine code.
 //!
-//! [`Jit`] compiles a program for many items side by side, or for one, the first time it is run. It
-//! needs x86-64 with AVX2 and an operating system that lets a program make memory executable; where
-//! something is missing [`Jit::new`] says what. [`AnyExecutor`] is the choice between it and the
-//! interpreters of the core, made at run time: programs that mine or check hold one.
+//! [`Jit`] compiles a program for many items side by side, or for one, when it is run for more than a
+//! few. It needs x86-64 with AVX2 and an operating system that lets a program make memory
+//! executable; where something is missing [`Jit::new`] says what. [`AnyExecutor`] is the choice
+//! between it and the interpreters of the core, made at run time: programs that mine or check hold
+//! one.
 //!
 //! # What makes it safe
 //!

@@ -42,6 +42,33 @@ fn executors(ops_max: u32) -> Vec<Named> {
     compiled.chain(lanes).collect()
 }
 
+/// Item by item a program is interpreted at first and compiled later: nobody sees a difference.
+#[test]
+fn single_items_are_the_same_before_and_after_compiling() {
+    let mut generator = Generator::new();
+    let mut program = Program::EMPTY;
+    for mut exec in Backend::available().filter_map(|backend| Jit::new(backend).ok()) {
+        for number in 0..20_u8 {
+            generator.generate(&[number; 32], &mut program).expect("a good program");
+            exec.load(&program);
+            for item in 1790..1796 {
+                let mut fast = State::ZERO;
+                fast.init(&[number; 32], item);
+                let mut plain = fast.clone();
+                let run = exec.run(&program, &[item], core::slice::from_mut(&mut fast), CYCLES);
+                let plain_run = Interpreter::new().run(
+                    &program,
+                    &[item],
+                    core::slice::from_mut(&mut plain),
+                    CYCLES,
+                );
+                assert_eq!(run, plain_run);
+                assert!(fast.0 == plain.0, "program {number}, item {item}");
+            }
+        }
+    }
+}
+
 /// A program from words, over the memory of a seed of zeros.
 fn assembled(words: &[u32]) -> Program {
     let mut program = Program::EMPTY;
