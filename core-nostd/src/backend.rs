@@ -7,6 +7,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::simd::Level;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
@@ -45,14 +46,39 @@ cpufeatures::new!(
     "avx512vpopcntdq"
 );
 
+/// What [`Backend::force`] was told: a place in [`Backend::ALL`], or a number that is none.
+static FORCED: AtomicU8 = AtomicU8::new(u8::MAX);
+
 impl Backend {
     /// Every level, the widest first.
     pub const ALL: [Backend; 4] = [Backend::Avx512, Backend::Avx2, Backend::Neon, Backend::Soft];
 
-    /// The level to use: the widest one that this CPU offers.
+    /// The level to use: the [forced](Backend::force) one, else the widest one that this CPU offers.
     #[must_use]
     pub fn best() -> Backend {
-        Backend::available().next().unwrap_or(Backend::Soft)
+        let forced = Backend::ALL.get(usize::from(FORCED.load(Ordering::Relaxed)));
+        let widest = || Backend::available().next().unwrap_or(Backend::Soft);
+        forced.copied().unwrap_or_else(widest)
+    }
+
+    /// Makes a level the [best](Backend::best) one of this process, for users who force it. Call it
+    /// before anything has chosen its level.
+    ///
+    /// # Errors
+    /// [`UnavailableBackendError`] when this CPU lacks it; nothing is forced then.
+    pub fn force(self) -> Result<(), UnavailableBackendError> {
+        self.required()?;
+        let place = (0..).zip(Backend::ALL).find(|(_, backend)| *backend == self);
+        FORCED.store(place.map_or(u8::MAX, |(place, _)| place), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The level itself, if it can be used here.
+    ///
+    /// # Errors
+    /// [`UnavailableBackendError`] when this CPU lacks it.
+    pub fn required(self) -> Result<Backend, UnavailableBackendError> {
+        if self.is_available() { Ok(self) } else { Err(UnavailableBackendError(self)) }
     }
 
     /// The levels that can be used on this CPU, the widest first.
@@ -113,6 +139,19 @@ impl fmt::Display for UnknownBackendError {
 }
 
 impl core::error::Error for UnknownBackendError {}
+
+/// A [`Backend`] that this CPU lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnavailableBackendError(pub Backend);
+
+impl fmt::Display for UnavailableBackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this CPU has no back end {}; it has:", self.0)?;
+        Backend::available().try_for_each(|backend| write!(f, " {backend}"))
+    }
+}
+
+impl core::error::Error for UnavailableBackendError {}
 
 impl FromStr for Backend {
     type Err = UnknownBackendError;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use packetcrypt_core::Backend;
-use packetcrypt_jit::Executor;
+use packetcrypt_jit::{Executor, require};
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::anns_index::FILES_LEN_MAX;
 use packetcrypt_proto::settings::by_name;
@@ -162,10 +162,10 @@ impl Config {
         ] {
             check(key, threads, threads <= THREADS_MAX, "at most 1024 threads")?;
         }
-        if let Some(backend) = self.backend {
-            let rule = "an instruction set of this machine";
-            check("backend", backend, backend.is_available(), rule)?;
-        }
+        require(self.executor, self.backend).map_err(|error| {
+            let (key, name) = error.asked();
+            ConfigError::new(key, name, error.to_string())
+        })?;
         let len = self.input_queue_len;
         check("input_queue_len", len, (1..=1 << 20).contains(&len), "1 to 1048576 posts")?;
         let files = self.files_to_keep;

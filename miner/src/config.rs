@@ -3,7 +3,7 @@
 use core::fmt;
 
 use packetcrypt_core::Backend;
-use packetcrypt_jit::Executor;
+use packetcrypt_jit::{Executor, require};
 use packetcrypt_proto::address;
 pub use packetcrypt_proto::settings::ConfigError;
 use packetcrypt_proto::settings::by_name;
@@ -111,10 +111,10 @@ impl Config {
         if self.nice > 19 {
             return broken("nice", &self.nice, "0 to 19");
         }
-        if let Some(backend) = self.backend.filter(|backend| !backend.is_available()) {
-            return broken("backend", &backend, "must be an instruction set of this machine");
-        }
-        Ok(())
+        require(self.executor, self.backend).or_else(|error| {
+            let (key, name) = error.asked();
+            broken(key, &name, &error.to_string())
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use packetcrypt_core::announcement::{Announcement, CheckScratch, check};
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
+use packetcrypt_jit::force_by_environment;
 use packetcrypt_miner::{Config, Stats, start};
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::control::{self, ControlLimits};
@@ -136,6 +137,7 @@ async fn serve(shutdown: &Shutdown) -> Arc<Pool> {
 }
 
 fn config(pools: &[&Arc<Pool>]) -> Config {
+    force_by_environment().expect("engines of this machine");
     Config {
         pools: pools.iter().map(|pool| pool.address.lock().unwrap().clone()).collect(),
         payment_address: ADDRESS.to_owned(),

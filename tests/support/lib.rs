@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use packetcrypt_devnet::{Config, Pool, Summary};
+use packetcrypt_jit::force_by_environment;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long anything may take before the test fails.
@@ -25,9 +26,10 @@ impl TestPool {
         Self::start_with(Config { seed, block_time_ms: 1_500, ..Config::default() }).await
     }
 
-    /// Starts a pool.
+    /// Starts a pool, with the engines that the environment forces.
     pub async fn start_with(config: Config) -> Self {
         let turn = ONE_POOL.lock().await;
+        force_by_environment().expect("engines of this machine");
         let pool = Pool::start(config).await.expect("the pool starts");
         Self { pool, _turn: turn }
     }

@@ -17,6 +17,7 @@ use packetcrypt_core::block::{
     BlockHeader, CheckScratch, ParentHash, ShareCheck, coinbase, validate_share,
 };
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
+use packetcrypt_jit::force_by_environment;
 use packetcrypt_net::Shutdown;
 use packetcrypt_proto::anns_index::{AnnFile, AnnsIndex, store_id};
 use packetcrypt_proto::share::ShareUpload;
@@ -274,6 +275,7 @@ pub(crate) fn group(name: &str) -> Vec<u8> {
 }
 
 pub(crate) fn config(pool_url: String) -> Config {
+    force_by_environment().expect("engines of this machine");
     Config {
         pool_url,
         payment_address: "test-address".to_owned(),

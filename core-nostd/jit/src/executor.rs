@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 use core::str::FromStr;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use packetcrypt_core::cryptocycle::State;
 use packetcrypt_core::randhash::{Execute, Interpreter, LanesInterpreter, Program};
@@ -22,11 +23,28 @@ pub enum Executor {
     Interpreter,
 }
 
+/// What [`Executor::force`] was told: a place in [`Executor::ALL`], or a number that is none.
+static FORCED: AtomicU8 = AtomicU8::new(u8::MAX);
+
 impl Executor {
     /// Every executor, the fastest first.
     pub const ALL: [Executor; 3] = [Executor::Jit, Executor::Lanes, Executor::Interpreter];
 
-    /// The executor to use on this machine.
+    /// Makes an executor the [best](Executor::best) one of this process, for users who force it.
+    /// Call it before anything has chosen its executor.
+    pub(crate) fn force(self) {
+        let place = (0..).zip(Executor::ALL).find(|(_, executor)| *executor == self);
+        FORCED.store(place.map_or(u8::MAX, |(place, _)| place), Ordering::Relaxed);
+    }
+
+    /// The one to ask for where nobody asks for another: where it can not work [`AnyExecutor`] is
+    /// the next best.
+    fn preferred() -> Executor {
+        let forced = Executor::ALL.get(usize::from(FORCED.load(Ordering::Relaxed)));
+        forced.copied().unwrap_or(Executor::Jit)
+    }
+
+    /// The executor to use on this machine: the [forced](crate::force) one, else the fastest.
     #[must_use]
     pub fn best() -> Executor {
         AnyExecutor::best().executor()
@@ -106,10 +124,12 @@ impl AnyExecutor {
     /// The executor and the back end that somebody asked for, the best ones where nobody did.
     #[must_use]
     pub fn wanted(executor: Option<Executor>, backend: Option<Backend>) -> AnyExecutor {
-        AnyExecutor::new(executor.unwrap_or(Executor::Jit), backend.unwrap_or_else(Backend::best))
+        let executor = executor.unwrap_or_else(Executor::preferred);
+        AnyExecutor::new(executor, backend.unwrap_or_else(Backend::best))
     }
 
-    /// The fastest executor on the widest back end of this machine.
+    /// The best executor on the best back end: the forced ones, else the fastest and the widest of
+    /// this machine.
     #[must_use]
     pub fn best() -> AnyExecutor {
         AnyExecutor::wanted(None, None)

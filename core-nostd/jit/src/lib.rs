@@ -18,10 +18,11 @@
 
 extern crate alloc;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 mod executor;
+mod force;
 mod jit;
 #[cfg(all(target_arch = "x86_64", unix))]
 mod memory;
@@ -29,4 +30,7 @@ mod memory;
 mod x86_64;
 
 pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
+#[cfg(feature = "std")]
+pub use force::force_by_environment;
+pub use force::{BACKEND_VARIABLE, EXECUTOR_VARIABLE, EngineError, force, require};
 pub use jit::{Jit, JitError};

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use packetcrypt_handler::{Config, Running, start};
+use packetcrypt_jit::force_by_environment;
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::control::{self, ControlLimits};
 use serde_json::{Value, json};
@@ -134,6 +135,7 @@ pub(crate) fn config(master: &Master, dir: &Path) -> Config {
 
 /// The same without the master.
 pub(crate) fn config_in(dir: &Path) -> Config {
+    force_by_environment().expect("engines of this machine");
     Config {
         root_workdir: dir.to_owned(),
         public_url: PUBLIC_URL.to_owned(),

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use packetcrypt_core::Backend;
 use packetcrypt_core::bytes::CompactTarget;
-use packetcrypt_jit::Executor;
 use packetcrypt_proto::compact;
 pub use packetcrypt_proto::settings::ConfigError;
 
@@ -33,10 +31,6 @@ pub struct Config {
     pub block_threads: usize,
     /// Memory of the block miner, MiB.
     pub memory_mib: u32,
-    /// What runs random programs; `None` = the best.
-    pub executor: Option<Executor>,
-    /// Instruction set of miner and handlers; `None` = the best of the machine.
-    pub backend: Option<Backend>,
 }
 
 impl Default for Config {
@@ -53,8 +47,6 @@ impl Default for Config {
             ann_threads: 1,
             block_threads: 1,
             memory_mib: 64,
-            executor: None,
-            backend: None,
         }
     }
 }
@@ -85,10 +77,6 @@ impl Config {
         }
         let memory = self.memory_mib;
         rule("memory_mib", memory.to_string(), memory >= 16, "at least 16 MiB")?;
-        if let Some(backend) = self.backend {
-            let value = backend.to_string();
-            rule("backend", value, backend.is_available(), "an instruction set of this machine")?;
-        }
         let blocks = self.blocks.unwrap_or(1);
         rule("blocks", blocks.to_string(), blocks >= 1, "at least 1")
     }

@@ -134,8 +134,6 @@ impl Plan {
             bind_pvt: Some(self.sprayers[index]),
             block_miner_passwd: self.password.as_str().into(),
             num_workers: 1,
-            executor: self.config.executor,
-            backend: self.config.backend,
             io_threads: 1,
             files_to_keep: 16,
             file_anns: 4096,
@@ -150,8 +148,6 @@ impl Plan {
             pools: vec![http(self.master)],
             payment_address: self.ann_miner_address.clone(),
             threads: self.config.ann_threads,
-            executor: self.config.executor,
-            backend: self.config.backend,
             batch_age_ms_max: BATCH_AGE_MS,
             stats_interval_s: 0,
             ..packetcrypt_miner::Config::default()

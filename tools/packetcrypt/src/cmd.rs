@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::engines::Engines;
 use crate::failure::Failure;
 
 /// What to do.
@@ -49,12 +50,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Does it.
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    /// Does it, with engines that are forced already.
+    pub(crate) fn run(self, engines: Engines) -> Result<(), Failure> {
         match self {
-            Self::Ann(command) => command.run(),
+            Self::Ann(command) => command.run(engines),
             Self::Blk(command) => command.run(),
-            Self::Ah(command) => command.run(),
+            Self::Ah(command) => command.run(engines),
             Self::Bh(command) => command.run(),
             Self::Master(command) => command.run(),
             Self::Paymaker(command) => command.run(),

@@ -5,6 +5,7 @@
 
 mod cmd;
 mod effective;
+mod engines;
 mod failure;
 mod layers;
 mod logging;
@@ -22,6 +23,8 @@ struct Cli {
     /// Log more: -v debug, -vv trace. RUST_LOG, e.g. `RUST_LOG=packetcrypt_net=trace`, comes first.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    #[command(flatten)]
+    engines: engines::Engines,
     #[command(subcommand)]
     command: cmd::Command,
 }
@@ -41,7 +44,7 @@ Settings come, in this order, from the command line, the environment, a file, an
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(cli.verbose, matches!(cli.command, cmd::Command::Devnet(_)));
-    match cli.command.run() {
+    match cli.engines.force().and_then(|()| cli.command.run(cli.engines)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(text) = failure.text() {

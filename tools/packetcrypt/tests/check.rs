@@ -5,6 +5,8 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
+use packetcrypt_core::Backend;
+use packetcrypt_jit::{Executor, require};
 use packetcrypt_vectors::{VectorFile, chain, files, own};
 use serde_json::{Value, json};
 
@@ -42,6 +44,35 @@ fn records(file: &VectorFile) -> Vec<Value> {
 fn announcement<'b>(bytes: &'b [u8], record: &Value) -> &'b [u8] {
     let at = record["at"].as_u64().expect("an offset") as usize;
     &bytes[at..at + 1024]
+}
+
+/// Every engine of this machine, forced by option or environment, gives the same verdicts; one that
+/// it lacks is refused and named.
+#[test]
+fn announcements_with_forced_engines() {
+    let file = own("announcements", "invalid.json");
+    let bytes = file.companion("bin").bytes();
+    let object = |record: &Value| {
+        json!({
+            "ann": hex::encode(announcement(&bytes, record)),
+            "parent_block_hash": record["parent_block_hash"],
+        })
+    };
+    let input = lines(&records(&file).iter().map(object).collect::<Vec<_>>());
+    let check = ["check", "ann", "--ndjson"];
+    let (_, wanted, _) = packetcrypt(&check, &input);
+    for backend in Backend::ALL {
+        for executor in Executor::ALL {
+            let forced = ["--backend", backend.name(), "--executor", executor.name()];
+            let (code, output, error) = packetcrypt(&[&check[..], &forced].concat(), &input);
+            if require(Some(executor), Some(backend)).is_ok() {
+                assert_eq!((code, &output), (1, &wanted), "{backend}, {executor}");
+            } else {
+                let missing = if backend.is_available() { "executor jit" } else { backend.name() };
+                assert!(code == 2 && error.contains(missing), "{backend}, {executor}: {error}");
+            }
+        }
+    }
 }
 
 #[test]

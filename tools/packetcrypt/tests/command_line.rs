@@ -90,6 +90,32 @@ fn command_line_beats_environment_beats_file() {
 }
 
 #[test]
+fn engines_are_forced_by_option_and_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = packetcrypt(dir.path());
+    command.args(["ann", "--backend", "soft", "--set", "backend=avx2", "--print-config"]);
+    command.env("PACKETCRYPT_EXECUTOR", "lanes").env("PACKETCRYPT_ANN_EXECUTOR", "interpreter");
+    let (code, output, error) = outcome(&mut command);
+    assert_eq!(code, 0, "{error}");
+    for line in [
+        "backend = \"soft\"  # --backend or PACKETCRYPT_BACKEND",
+        "executor = \"lanes\"  # --executor or PACKETCRYPT_EXECUTOR",
+    ] {
+        assert!(output.lines().any(|have| have == line), "{line}: {output}");
+    }
+    for role in ["ann", "blk", "ah", "bh", "devnet", "check", "bench"] {
+        let mut command = packetcrypt(dir.path());
+        let forced = ["--backend", "soft", "--executor", "jit"];
+        let (code, _, error) = outcome(command.arg(role).args(forced).args(match role {
+            "ah" | "bh" => &["x"][..],
+            "check" => &["address", ADDRESS],
+            _ => &[],
+        }));
+        assert!(code == 2 && error.contains("executor jit was asked for"), "{role}: {error}");
+    }
+}
+
+#[test]
 fn errors_name_the_place_key_value_and_rule() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pool.toml");

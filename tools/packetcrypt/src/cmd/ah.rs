@@ -1,12 +1,11 @@
 //! `packetcrypt ah NAME`.
 
 use clap::Args;
-use packetcrypt_core::Backend;
 use packetcrypt_handler::Config;
-use packetcrypt_jit::Executor;
 use packetcrypt_net::engine::EngineKind;
 
 use super::PoolSettings;
+use crate::engines::Engines;
 use crate::failure::Failure;
 use crate::pool_file::{PoolFile, Role};
 use crate::role;
@@ -24,25 +23,17 @@ pub(crate) struct Ah {
     /// `engine`, default: auto]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineKind>,
-    /// What runs random programs: jit, lanes or interpreter [setting `executor`, default: the best]
-    #[arg(long, value_name = "NAME")]
-    executor: Option<Executor>,
-    /// Instruction set: avx512, avx2, neon or soft [setting `backend`, default: the best of this
-    /// machine]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<Backend>,
     #[command(flatten)]
     settings: PoolSettings,
 }
 
 impl Ah {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, engines: Engines) -> Result<(), Failure> {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let mut set = self.settings.set;
         set.extend(self.engine.map(|engine| format!("engine={engine}")));
-        set.extend(self.executor.map(|executor| format!("executor={executor}")));
-        set.extend(self.backend.map(|backend| format!("backend={backend}")));
-        let layers = file.layers(Role::AnnHandler, Some(&self.name), &set)?;
+        let mut layers = file.layers(Role::AnnHandler, Some(&self.name), &set)?;
+        engines.set(&mut layers);
         let print = self.settings.print_config;
         let title = format!("ann_handler.{}", self.name);
         let config = role::settings(&title, &layers, print, Config::validate)?;

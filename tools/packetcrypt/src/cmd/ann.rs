@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use packetcrypt_core::Backend;
-use packetcrypt_jit::Executor;
 use packetcrypt_miner::Config;
 use packetcrypt_miner::stats::{self, Stats};
 use packetcrypt_net::client::{ClientOptions, HttpClient, Request};
 use toml::{Table, Value};
 
+use crate::engines::Engines;
 use crate::failure::Failure;
 use crate::layers::{Layers, Origin, read_file};
 use crate::role;
@@ -61,12 +60,6 @@ pub(crate) struct Ann {
     /// Scheduling priority of the mining threads as of nice(1), 0 to 19 [default: 0]
     #[arg(long, value_name = "N")]
     nice: Option<u8>,
-    /// What runs random programs: jit, lanes or interpreter [default: the best]
-    #[arg(long, value_name = "NAME")]
-    executor: Option<Executor>,
-    /// Instruction set: avx512, avx2, neon or soft [default: the best of this machine]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<Backend>,
     /// Where /metrics and /stats.json are served [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
@@ -82,8 +75,9 @@ pub(crate) struct Ann {
 }
 
 impl Ann {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let layers = self.layers()?;
+    pub(super) fn run(self, engines: Engines) -> Result<(), Failure> {
+        let mut layers = self.layers()?;
+        engines.set(&mut layers);
         let config = role::settings("ann", &layers, self.print_config, |config: &Config| {
             // What is missing altogether is explained below.
             let is_complete = !config.payment_address.is_empty() && !config.pools.is_empty();
@@ -127,8 +121,6 @@ impl Ann {
             ("upload_timeout_s", "-T", self.upload_timeout_s.map(|s| s.to_string())),
             ("mine_old_anns", "-m", self.mine_old_anns.map(|n| n.to_string())),
             ("nice", "--nice", self.nice.map(|n| n.to_string())),
-            ("executor", "--executor", self.executor.map(|executor| executor.to_string())),
-            ("backend", "--backend", self.backend.map(|backend| backend.to_string())),
             ("metrics_listen", "--metrics-listen", self.metrics_listen.clone()),
         ];
         for (key, option, text) in options {

@@ -4,8 +4,6 @@ use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
 use packetcrypt_bench::{BenchError, Options, Progress};
-use packetcrypt_core::Backend;
-use packetcrypt_jit::Executor;
 
 use super::bench_blk;
 use super::bench_program::DumpProgram;
@@ -34,12 +32,6 @@ pub(crate) struct Bench {
     /// row says how many times the rate of one thread that is
     #[arg(short, long, default_value_t = 1, value_name = "N")]
     threads: usize,
-    /// Kernels of batch calls: soft, avx2, avx512 or neon [default: the best of this machine]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<Backend>,
-    /// What runs the random programs; a wrong name lists the right ones [default: the best]
-    #[arg(long, value_name = "NAME")]
-    executor: Option<Executor>,
 }
 
 /// Whole parts instead of single kinds of work.
@@ -65,13 +57,7 @@ impl Bench {
             Some(Kind::DumpProgram(dump)) => return dump.run(),
             None => {}
         }
-        let best = Options::default();
-        let options = Options {
-            quick: self.quick,
-            backend: self.backend.unwrap_or(best.backend),
-            executor: self.executor.unwrap_or(best.executor),
-            threads: self.threads,
-        };
+        let options = Options { quick: self.quick, threads: self.threads, ..Options::default() };
         let report = packetcrypt_bench::run(&options, &mut show).map_err(|error| match error {
             BenchError::WrongAnswer { .. } => Failure::failed(error),
             BenchError::Backend(_) | BenchError::NoThreads => Failure::usage(error),

@@ -16,9 +16,6 @@ use crate::failure::Failure;
 pub(crate) struct DumpProgram {
     /// The seed: 64 hex digits, or fewer for one that ends with zeros
     seed: String,
-    /// Instruction set: avx512 or avx2 [default: the best of this machine]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<Backend>,
     /// The code for a single item instead of that for many side by side
     #[arg(long)]
     one: bool,
@@ -30,8 +27,7 @@ impl DumpProgram {
         Generator::new().generate(&self.seed()?, &mut program).map_err(Failure::failed)?;
         let mut text = String::new();
         list_words(&mut text, program.words()).map_err(Failure::failed)?;
-        let backend = self.backend.unwrap_or_else(Backend::best);
-        let mut jit = Jit::new(backend).map_err(|error| {
+        let mut jit = Jit::new(Backend::best()).map_err(|error| {
             print!("{text}");
             Failure::failed(error)
         })?;
@@ -107,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_worked_example_is_listed() {
-        let args = |seed: &str| DumpProgram { seed: seed.to_owned(), backend: None, one: false };
+        let args = |seed: &str| DumpProgram { seed: seed.to_owned(), one: false };
         let seed = "c80200000000000000000000000000000000000000000000000000000001efcd";
         assert!(args(&format!("{seed}ab00")).seed().is_err());
         assert!(args("xy").seed().is_err());

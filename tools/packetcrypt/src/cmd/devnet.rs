@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use packetcrypt_core::Backend;
 use packetcrypt_devnet::Config;
 use packetcrypt_devnet::run::{Show, run};
-use packetcrypt_jit::Executor;
 
 use crate::failure::Failure;
 use crate::role;
@@ -53,12 +51,6 @@ pub(crate) struct Devnet {
     /// Memory of the block miner, MiB
     #[arg(short, long, default_value_t = Config::default().memory_mib, value_name = "MIB")]
     memory: u32,
-    /// What runs random programs: jit, lanes or interpreter [default: the best]
-    #[arg(long, value_name = "NAME")]
-    executor: Option<Executor>,
-    /// Instruction set: avx512, avx2, neon or soft [default: the best of this machine]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<Backend>,
     /// Print the summary as one JSON object and nothing while running
     #[arg(long)]
     json: bool,
@@ -78,8 +70,6 @@ impl Devnet {
             ann_threads: self.ann_threads,
             block_threads: self.block_threads,
             memory_mib: self.memory,
-            executor: self.executor,
-            backend: self.backend,
         };
         config.validate().map_err(Failure::usage)?;
         let show = if self.json { Show::Nothing } else { Show::Automatic };

@@ -4,9 +4,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use packetcrypt_core::announcement::{Announcement, CheckScratch, check, check_v0};
+use packetcrypt_core::announcement::{
+    Announcement, BatchScratch, CheckScratch, check_batch, check_v0,
+};
 use packetcrypt_core::params::VERSION_1_HEIGHT_MIN;
-use packetcrypt_core::{AnnError, Hash32};
+use packetcrypt_core::{AnnError, Backend, Hash32};
+use packetcrypt_jit::AnyExecutor;
 use packetcrypt_proto::ANNOUNCEMENT_BYTES;
 use serde::Deserialize;
 use serde_json::Value;
@@ -49,9 +52,9 @@ pub(super) struct AnnArgs {
 
 pub(super) fn run(args: &AnnArgs) -> Result<(), Failure> {
     let path = args.file.clone().unwrap_or_else(|| PathBuf::from("-"));
-    let mut scratch = CheckScratch::new();
+    let mut checker = Checker::new();
     if args.ndjson {
-        return lines::judge(open(&path)?, |object| judge_object(object, &mut scratch));
+        return lines::judge(open(&path)?, |object| judge_object(object, &mut checker));
     }
     let parents = parent_readings(args.parent.as_deref().unwrap_or_default(), args.internal)?;
     let mut input = open(&path)?;
@@ -60,7 +63,7 @@ pub(super) fn run(args: &AnnArgs) -> Result<(), Failure> {
     let (mut number, mut are_all_valid) = (0, true);
     while let Some(bytes) = next {
         next = read_one(&mut input, &path, number + 1)?;
-        let verdict = verdict(best_reading(&bytes, &parents, &mut scratch));
+        let verdict = verdict(best_reading(&bytes, &parents, &mut checker));
         are_all_valid &= verdict.is_valid;
         // One announcement needs no number.
         match (number, &next) {
@@ -109,11 +112,11 @@ fn parent_readings(text: &str, is_internal: bool) -> Result<Vec<Hash32>, Failure
 fn best_reading(
     bytes: &[u8; ANNOUNCEMENT_BYTES],
     parents: &[Hash32],
-    scratch: &mut CheckScratch,
+    checker: &mut Checker,
 ) -> Result<Hash32, AnnError> {
     let mut best = None;
     for parent in parents {
-        let result = check_any(bytes, parent, scratch);
+        let result = checker.check(bytes, parent);
         if result.is_ok() {
             return result;
         }
@@ -141,18 +144,41 @@ fn step(error: &AnnError) -> u8 {
     }
 }
 
-/// The check of the version that an announcement may have at its height.
-fn check_any(
-    bytes: &[u8; ANNOUNCEMENT_BYTES],
-    parent: &Hash32,
-    scratch: &mut CheckScratch,
-) -> Result<Hash32, AnnError> {
-    let announcement = Announcement::from_bytes(bytes);
-    let is_historic = announcement.parent_block_height() < VERSION_1_HEIGHT_MIN;
-    if announcement.version() == 0 && is_historic {
-        check_v0(announcement, parent, scratch)
-    } else {
-        check(announcement, parent, scratch)
+/// What announcements are checked with: the engines of this machine, or those that are forced.
+struct Checker {
+    scratch: Box<BatchScratch>,
+    exec: AnyExecutor,
+    backend: Backend,
+    historic: Box<CheckScratch>,
+}
+
+impl Checker {
+    fn new() -> Checker {
+        Checker {
+            scratch: Box::new(BatchScratch::new()),
+            exec: AnyExecutor::best(),
+            backend: Backend::best(),
+            historic: Box::new(CheckScratch::new()),
+        }
+    }
+
+    /// The check of the version that an announcement may have at its height. Version 0 is checked
+    /// without engines: nobody mines it any more.
+    fn check(
+        &mut self,
+        bytes: &[u8; ANNOUNCEMENT_BYTES],
+        parent: &Hash32,
+    ) -> Result<Hash32, AnnError> {
+        let announcement = Announcement::from_bytes(bytes);
+        let is_historic = announcement.parent_block_height() < VERSION_1_HEIGHT_MIN;
+        if announcement.version() == 0 && is_historic {
+            return check_v0(announcement, parent, &mut self.historic);
+        }
+        let mut results = [Err(AnnError::Inval)];
+        let batch = [(announcement, parent)];
+        check_batch(&batch, &mut results, &mut self.scratch, &mut self.exec, self.backend);
+        let [result] = results;
+        result
     }
 }
 
@@ -165,7 +191,7 @@ struct AnnObject {
     parent_block_hash: String,
 }
 
-fn judge_object(object: Value, scratch: &mut CheckScratch) -> Result<Verdict, String> {
+fn judge_object(object: Value, checker: &mut Checker) -> Result<Verdict, String> {
     let object: AnnObject = serde_json::from_value(object).map_err(|error| error.to_string())?;
     let bytes = unhex("ann", &object.ann)?;
     let bytes: [u8; ANNOUNCEMENT_BYTES] = bytes
@@ -173,7 +199,7 @@ fn judge_object(object: Value, scratch: &mut CheckScratch) -> Result<Verdict, St
         .map_err(|bytes: Vec<u8>| format!("ann: {} bytes, must be 1024", bytes.len()))?;
     let parent = Hash32::from_hex(&object.parent_block_hash)
         .map_err(|error| format!("parent_block_hash: {error}"))?;
-    Ok(verdict(check_any(&bytes, &parent, scratch)))
+    Ok(verdict(checker.check(&bytes, &parent)))
 }
 
 fn verdict(result: Result<Hash32, AnnError>) -> Verdict {

@@ -1,4 +1,5 @@
-//! A batch gives what single checks give, whatever is in it, in any order, on every back end.
+//! A batch gives what single checks give, whatever is in it, in any order, on every back end
+//! and executor.
 
 use packetcrypt_core::announcement::{
     Announcement, BatchScratch, CheckScratch, Limits, check, check_batch,
@@ -6,6 +7,7 @@ use packetcrypt_core::announcement::{
 use packetcrypt_core::params::{ANNOUNCEMENT_BYTES, INSNS_MAX, OPS_MAX};
 use packetcrypt_core::randhash::{Execute, Interpreter, LanesInterpreter};
 use packetcrypt_core::{AnnError, Backend, Hash32};
+use packetcrypt_jit::Jit;
 use packetcrypt_vectors::own;
 
 type Checked = Result<Hash32, AnnError>;
@@ -33,6 +35,22 @@ fn alone(all: &[(Announcement, Hash32)], limits: Limits) -> Vec<Checked> {
     all.iter().map(|(ann, parent)| check(ann, parent, &mut scratch)).collect()
 }
 
+/// Everything that runs programs on a back end, with a limit of executed words. With the limit of
+/// the consensus also the compiler that interprets the first items, as miners and handlers have it.
+fn executors(backend: Backend, ops_max: u32) -> Vec<(&'static str, Box<dyn Execute>)> {
+    let mut all: Vec<(&'static str, Box<dyn Execute>)> = vec![
+        ("interpreter", Box::new(Interpreter::with_limit(ops_max))),
+        ("lanes", Box::new(LanesInterpreter::with_limit(backend, ops_max))),
+    ];
+    if let Ok(jit) = Jit::with_limit(backend, ops_max) {
+        all.push(("jit from the first item", Box::new(jit)));
+    }
+    if let Some(jit) = Jit::new(backend).ok().filter(|_| ops_max == OPS_MAX) {
+        all.push(("jit", Box::new(jit)));
+    }
+    all
+}
+
 /// Numbers below `bound` without a pattern.
 struct Numbers(u64);
 
@@ -52,19 +70,18 @@ fn any_mixture_in_any_order() {
     for backend in Backend::available() {
         // One scratch for all batches: what it keeps must not matter.
         let mut scratch = Box::new(BatchScratch::new());
-        let mut interpreter = Interpreter::new();
-        let mut lanes = Box::new(LanesInterpreter::new(backend));
-        for (len, is_wide) in
-            [(0, true), (1, true), (2, false), (17, true), (65, false), (300, true)]
-        {
-            let exec: &mut dyn Execute = if is_wide { &mut *lanes } else { &mut interpreter };
+        let mut executors = executors(backend, OPS_MAX);
+        let count = executors.len();
+        for (turn, len) in [0, 1, 2, 17, 65, 300, 300, 1, 40, 65, 17, 90].into_iter().enumerate() {
+            let (name, exec) = &mut executors[turn % count];
             // With repetitions, so that there are jobs with many announcements.
             let pick: Vec<usize> = (0..len).map(|_| numbers.below(all.len())).collect();
             let batch: Vec<_> = pick.iter().map(|at| (&all[*at].0, &all[*at].1)).collect();
             let mut results = vec![Err(AnnError::Inval); len];
-            check_batch(&batch, &mut results, &mut scratch, exec, backend);
+            check_batch(&batch, &mut results, &mut scratch, &mut **exec, backend);
             for (at, result) in pick.iter().zip(results) {
-                assert_eq!(result, wanted[*at], "{backend}, record {at} in a batch of {len}");
+                let which = format!("{name} on {backend}, record {at} in a batch of {len}");
+                assert_eq!(result, wanted[*at], "{which}");
             }
         }
     }
@@ -86,11 +103,12 @@ fn a_job_with_more_announcements_than_lanes() {
     assert!(wanted[71].is_ok());
     let batch: Vec<_> = anns.iter().map(|ann| (ann, &parent)).collect();
     for backend in Backend::available() {
-        let mut results = vec![Err(AnnError::Inval); batch.len()];
-        let mut scratch = Box::new(BatchScratch::new());
-        let mut exec = Box::new(LanesInterpreter::new(backend));
-        check_batch(&batch, &mut results, &mut scratch, &mut *exec, backend);
-        assert_eq!(results, wanted, "{backend}");
+        for (name, mut exec) in executors(backend, OPS_MAX) {
+            let mut results = vec![Err(AnnError::Inval); batch.len()];
+            let mut scratch = Box::new(BatchScratch::new());
+            check_batch(&batch, &mut results, &mut scratch, &mut *exec, backend);
+            assert_eq!(results, wanted, "{name} on {backend}");
+        }
     }
 }
 
@@ -110,11 +128,12 @@ fn programs_at_their_limits() {
         assert!(wanted.contains(&Err(failure)), "{limits:?}");
         let batch: Vec<_> = all.iter().map(|(ann, parent)| (ann, parent)).collect();
         for backend in Backend::available() {
-            let mut results = vec![Err(AnnError::Inval); batch.len()];
-            let mut scratch = Box::new(BatchScratch::with_insns_max(limits.insns_max));
-            let mut exec = Interpreter::with_limit(limits.ops_max);
-            check_batch(&batch, &mut results, &mut scratch, &mut exec, backend);
-            assert_eq!(results, wanted, "{backend} {limits:?}");
+            for (name, mut exec) in executors(backend, limits.ops_max) {
+                let mut results = vec![Err(AnnError::Inval); batch.len()];
+                let mut scratch = Box::new(BatchScratch::with_insns_max(limits.insns_max));
+                check_batch(&batch, &mut results, &mut scratch, &mut *exec, backend);
+                assert_eq!(results, wanted, "{name} on {backend} {limits:?}");
+            }
         }
     }
 }
