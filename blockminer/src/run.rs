@@ -13,6 +13,7 @@ use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
 use packetcrypt_net::control::{self, ControlLimits, ControlServer, ListenError};
 use packetcrypt_net::hw::{self, HugePages};
 use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
+use packetcrypt_net::seldom::Seldom;
 use packetcrypt_net::sprayer::{Sprayer, SprayerError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -335,6 +336,8 @@ fn start_uploads(
         counters: counters.clone(),
         payment_address: config.payment_address.clone(),
         timeout: Duration::from_secs(config.upload_timeout_s),
+        retries: Seldom::default(),
+        warnings: Seldom::default(),
     });
     let mut uploaders = JoinSet::new();
     for _ in 0..config.uploaders {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::client::{ClientError, HttpClient, Request, Response};
 use packetcrypt_net::limits;
+use packetcrypt_net::seldom::Seldom;
 use packetcrypt_proto::config::MasterConfig;
 use packetcrypt_proto::headers;
 use packetcrypt_proto::reply::Reply;
@@ -212,6 +213,10 @@ pub(crate) struct Uploader {
     pub(crate) counters: Arc<ShareCounters>,
     pub(crate) payment_address: String,
     pub(crate) timeout: Duration,
+    /// Said when a share is tried again.
+    pub(crate) retries: Seldom,
+    /// Said when the block handler warns.
+    pub(crate) warnings: Seldom,
 }
 
 /// What the answer to an upload means.
@@ -253,7 +258,7 @@ impl Uploader {
             ),
             Some(url) => {
                 let reply = self.post(&url, &share).await;
-                (url, answer_of(reply, share.may_be_known))
+                (url, answer_of(reply, share.may_be_known, |warning| self.said_by_handler(warning)))
             }
         };
         match answer {
@@ -308,18 +313,26 @@ impl Uploader {
         let pause = first.saturating_mul(1 << share.attempts.min(10)).min(longest);
         share.attempts += 1;
         self.counters.retried();
-        tracing::warn!(
-            "share {} of height {}: {url}: {why}; again in {} ms",
-            share.event_id,
-            share.height,
-            pause.as_millis()
-        );
+        if let Some(held_back) = self.retries.say() {
+            tracing::warn!(
+                "share {} of height {}: {url}: {why}; again in {} ms{held_back}",
+                share.event_id,
+                share.height,
+                pause.as_millis()
+            );
+        }
         self.queue.pause(place, share);
         let queue = self.queue.clone();
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             queue.put_back(place);
         });
+    }
+
+    fn said_by_handler(&self, warning: &str) {
+        if let Some(held_back) = self.warnings.say() {
+            tracing::warn!("the block handler warns: {warning}{held_back}");
+        }
     }
 
     fn finish(&self, share: Outgoing, url: &str, outcome: ShareOutcome) {
@@ -341,8 +354,13 @@ impl Uploader {
     }
 }
 
-/// What a reply means; `may_be_known` says that an earlier attempt may have been taken.
-fn answer_of(reply: Result<Response, ClientError>, may_be_known: bool) -> Answer {
+/// What a reply means; `may_be_known` says that an earlier attempt may have been taken, `warn` is
+/// told the warnings of the reply.
+fn answer_of(
+    reply: Result<Response, ClientError>,
+    may_be_known: bool,
+    warn: impl Fn(&str),
+) -> Answer {
     let reply = match reply {
         Ok(reply) => reply,
         Err(error @ ClientError::TooLong { .. }) => return Answer::Nonsense(error.to_string()),
@@ -353,7 +371,7 @@ fn answer_of(reply: Result<Response, ClientError>, may_be_known: bool) -> Answer
     };
     let status = reply.status;
     match Reply::<Value>::parse(&reply.body) {
-        Ok(parsed) => answer_of_reply(status, &parsed, may_be_known),
+        Ok(parsed) => answer_of_reply(status, &parsed, may_be_known, warn),
         Err(_) if status >= 500 => {
             Answer::Again { why: format!("status {status}"), may_be_known: false }
         }
@@ -362,11 +380,14 @@ fn answer_of(reply: Result<Response, ClientError>, may_be_known: bool) -> Answer
     }
 }
 
-fn answer_of_reply(status: u16, reply: &Reply<Value>, may_be_known: bool) -> Answer {
-    for warning in &reply.warn {
-        if !warning.contains(DUPLICATE_WARNING) {
-            tracing::warn!("the block handler warns: {warning}");
-        }
+fn answer_of_reply(
+    status: u16,
+    reply: &Reply<Value>,
+    may_be_known: bool,
+    warn: impl Fn(&str),
+) -> Answer {
+    for warning in reply.warn.iter().filter(|warning| !warning.contains(DUPLICATE_WARNING)) {
+        warn(warning);
     }
     let Some(error) = reply.error.first() else {
         // An event, or a text (spec 05, 9.4).
@@ -405,7 +426,7 @@ mod tests {
     }
 
     fn answer(status: u16, body: &str) -> Answer {
-        answer_of(reply(status, body), false)
+        answer_of(reply(status, body), false, |_| ())
     }
 
     fn rejected(reason: &str) -> Answer {
@@ -425,11 +446,11 @@ mod tests {
     fn a_duplicate_is_one_unless_we_were_the_first() {
         let body = r#"{"result":{"block":false},"error":[],"warn":["Duplicate share"]}"#;
         assert_eq!(answer(200, body), Answer::Done(ShareOutcome::Duplicate));
-        let second = answer_of(reply(200, body), true);
+        let second = answer_of(reply(200, body), true, |_| ());
         assert_eq!(second, Answer::Done(ShareOutcome::Accepted { block: false }));
         let body = r#"{"result":"","error":["already have block"],"warn":[]}"#;
         assert_eq!(answer(409, body), rejected("already have block"));
-        let second = answer_of(reply(409, body), true);
+        let second = answer_of(reply(409, body), true, |_| ());
         assert_eq!(second, Answer::Done(ShareOutcome::Accepted { block: true }));
     }
 
@@ -445,7 +466,10 @@ mod tests {
             assert!(matches!(answer(status, body), Answer::Again { may_be_known: false, .. }));
         }
         let error = ClientError::Timeout { url: "u".to_owned(), limit_ms: 1 };
-        assert!(matches!(answer_of(Err(error), false), Answer::Again { may_be_known: true, .. }));
+        assert!(matches!(
+            answer_of(Err(error), false, |_| ()),
+            Answer::Again { may_be_known: true, .. }
+        ));
     }
 
     #[test]

@@ -201,7 +201,9 @@ pub async fn start_with_clock(
         count: config.workers(),
     });
     let cannot_listen = |cause| StartError::Listen { addr: config.bind_pub, cause };
-    let sockets = engine::bind(config.bind_pub, config.io_threads()).map_err(cannot_listen)?;
+    let sockets = engine::bind_when_free(config.bind_pub, config.io_threads(), &shutdown)
+        .await
+        .map_err(cannot_listen)?;
     let local_addr = sockets[0].local_addr().map_err(cannot_listen)?;
     let http = Http1Shared::new(http_limits(&config));
     let view = Arc::new(View {

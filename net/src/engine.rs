@@ -19,6 +19,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hw::CpuSet;
+use crate::shutdown::Shutdown;
 
 mod choice;
 mod epoll;
@@ -32,6 +33,9 @@ pub use glommio::{Glommio, GlommioListener, GlommioStream};
 
 /// Connections that the kernel holds for an executor that has not accepted them yet.
 pub const BACKLOG_LEN: i32 = 1_024;
+/// Longest wait for an address that is taken at the start.
+pub const BIND_WAIT_MS: u64 = 10_000;
+const BIND_PAUSE_MS: u64 = 100;
 /// Most executors that are started: above the cores of any machine of today.
 pub const EXECUTORS_MAX: usize = 1_024;
 
@@ -254,6 +258,33 @@ pub fn bind(addr: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     Ok(sockets)
 }
 
+/// As [`bind`], but waits up to [`BIND_WAIT_MS`] for an address that is taken: the kernel ends the
+/// io_uring instances of a killed process some time after the process is gone, and their listening
+/// sockets with them, so that a handler that is started again at once would find its own port taken.
+///
+/// # Errors
+/// As [`bind`]; that the address is taken only when it still is at the end or at the shutdown.
+pub async fn bind_when_free(
+    addr: SocketAddr,
+    count: usize,
+    shutdown: &Shutdown,
+) -> io::Result<Vec<TcpListener>> {
+    for tried in 0..BIND_WAIT_MS / BIND_PAUSE_MS {
+        match bind(addr, count) {
+            Err(taken) if taken.kind() == io::ErrorKind::AddrInUse => {
+                if tried == 0 {
+                    tracing::warn!("{addr} is taken, waiting up to {BIND_WAIT_MS} ms for it");
+                }
+                if !shutdown.sleep(Duration::from_millis(BIND_PAUSE_MS)).await {
+                    return Err(taken);
+                }
+            }
+            done => return done,
+        }
+    }
+    bind(addr, count)
+}
+
 fn listener(addr: SocketAddr, share_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former process in TIME_WAIT must not keep the port.
@@ -284,5 +315,22 @@ mod tests {
         assert_eq!(bind(addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(sockets);
         assert_eq!(bind(addr, 2).unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_waited_for() {
+        let taken = bind(LOCAL, 1).unwrap();
+        let addr = taken[0].local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let mut waiting = std::pin::pin!(bind_when_free(addr, 2, &shutdown));
+        // It was tried and found taken before the other one lets go of it.
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(taken);
+        assert_eq!(waiting.await.unwrap().len(), 2);
+        // A shutdown ends the wait.
+        let taken = bind(LOCAL, 1).unwrap();
+        shutdown.trigger();
+        let error = bind_when_free(taken[0].local_addr().unwrap(), 1, &shutdown).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

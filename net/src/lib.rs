@@ -8,6 +8,7 @@
 //! | [`hw`] | cores, affinity, cache and memory domains, huge pages, priority |
 //! | [`metrics`] | one Prometheus registry a role |
 //! | [`queue`] | a bounded queue that hands out the newest first and counts what it drops |
+//! | [`seldom`] | messages that are said once in a while, with the number held back |
 //! | [`client`] | HTTP client of the control plane: time-outs, bounded bodies, session id |
 //! | [`control`] | HTTP server of the control plane: a router, bounded connections and bodies |
 //! | [`pool_client`] | follows one pool: configuration, blocks, work |
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod paylog;
 pub mod pool_client;
 pub mod queue;
+pub mod seldom;
 pub mod shutdown;
 pub mod sprayer;
 
