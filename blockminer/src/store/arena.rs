@@ -117,6 +117,15 @@ pub(crate) struct Arena {
     file: Option<File>,
 }
 
+impl Drop for Arena {
+    /// A child process that is being started holds a copy of the descriptor for a moment, and with
+    /// it the lock, unless the lock is given up.
+    fn drop(&mut self) {
+        // It goes with the descriptor otherwise.
+        let _ = self.unlock();
+    }
+}
+
 impl Arena {
     /// Maps anonymous memory for `slots` announcements. The system gives it at the first write,
     /// except reserved huge pages.
