@@ -13,12 +13,15 @@ use state::Header;
 
 /// Names the arena's file of a child process that ingests until it is killed.
 const CHILD_VARIABLE: &str = "PACKETCRYPT_TEST_INGEST_INTO";
+/// Tells it how many such processes there were before.
+const CHILD_ROUND_VARIABLE: &str = "PACKETCRYPT_TEST_INGEST_ROUND";
 /// Small, so that slots are recycled all the time.
 const CHILD_SLOTS: u32 = 500;
-/// Announcements that the child hands over at once.
+/// Announcements that it puts in at a time.
 const CHILD_BATCH: u64 = 40;
-/// Where the numbers begin of those that the child fills its slots with.
-const FILLING: u64 = 1 << 40;
+/// What it prints when the store is full, and after each batch then.
+const CHILD_FULL: &str = "the store is full";
+const CHILD_BATCH_DONE: &str = "one batch more";
 
 fn options(path: &Path, slots: u32) -> StoreOptions {
     StoreOptions { slots, file: Some(path.to_owned()), threads: 2, ..StoreOptions::default() }
@@ -152,29 +155,34 @@ fn what_does_not_fit_together_is_begun_anew() {
     assert_eq!(open(&path, 100).1, Restored { dropped: 30, ..Restored::default() });
 }
 
-/// Not a test of its own: what the child process does that the next test starts.
+/// Not a test of its own: what the child process does that the next test starts. It tells when the
+/// store is full, and each batch from then on.
 #[test]
 fn child_ingests_until_it_is_killed() {
     let Some(path) = std::env::var_os(CHILD_VARIABLE) else { return };
+    let round: u64 = std::env::var(CHILD_ROUND_VARIABLE).unwrap().parse().unwrap();
     let store = with_sources(Path::new(&path), CHILD_SLOTS);
-    // Old ones, the first to be recycled: from here on all slots are in use.
-    insert_from(&store, SourceId(0), FILLING..FILLING + u64::from(CHILD_SLOTS), 99, 102);
-    println!("ready");
+    // Newer than all of the rounds before.
+    let ingest = |source, batch: u64| {
+        let first = (round << 24) + batch * CHILD_BATCH;
+        let parent = 100 + (round << 16) as u32 + batch as u32 / 8;
+        let numbers = first..first + CHILD_BATCH;
+        insert_from(&store, SourceId(source), numbers, parent, parent + 3);
+    };
+    let mut filling = 0;
+    while store.figures().held < u64::from(CHILD_SLOTS) {
+        ingest(0, filling);
+        filling += 1;
+    }
+    println!("{CHILD_FULL}");
     // Batches from two threads, ever newer, so that all slots are recycled again and again.
     std::thread::scope(|scope| {
         for thread in 0..2_u64 {
-            let store = &store;
+            let ingest = &ingest;
             scope.spawn(move || {
                 for batch in 0.. {
-                    let first = (2 * batch + thread) * CHILD_BATCH;
-                    let parent = 100 + batch as u32 / 4;
-                    insert_from(
-                        store,
-                        SourceId(thread as u32),
-                        first..first + CHILD_BATCH,
-                        parent,
-                        parent + 3,
-                    );
+                    ingest(thread as u32, filling + 2 * batch + thread);
+                    println!("{CHILD_BATCH_DONE}");
                 }
             });
         }
@@ -195,21 +203,25 @@ fn a_process_killed_while_ingesting_leaves_whole_announcements_only() {
                 "--nocapture",
             ])
             .env(CHILD_VARIABLE, &path)
+            .env(CHILD_ROUND_VARIABLE, round.to_string())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while !lines.next().expect("the child is ready").unwrap().contains("ready") {}
-        std::thread::sleep(std::time::Duration::from_millis(20 + 17 * round));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut lines = lines.skip_while(|line| !line.contains(CHILD_FULL)).skip(1);
+        // In the middle of some batch, however fast it is.
+        for _ in 0..=17 * round {
+            assert!(lines.next().expect("the child goes on").contains(CHILD_BATCH_DONE));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         let (store, restored, ..) = open(&path, CHILD_SLOTS);
         assert_eq!((restored.hashed, restored.dropped), (0, 0));
         let content = content(&store);
         assert_eq!(content.len() as u64, restored.announcements);
-        // It was full when it was killed, but for the slots that two batches were being written to.
-        let least = u64::from(CHILD_SLOTS) - 2 * CHILD_BATCH;
-        assert!(content.len() as u64 >= least, "{} of {CHILD_SLOTS}", content.len());
+        // Of a full store one batch at most is given up before what comes instead is published.
+        let least = CHILD_SLOTS as usize - CHILD_BATCH as usize;
+        assert!((least..=CHILD_SLOTS as usize).contains(&content.len()), "{}", content.len());
         let mut hashes: Vec<_> = content.iter().map(|(hash, _)| hash).collect();
         hashes.dedup();
         assert_eq!(hashes.len(), content.len(), "one announcement in two slots");
