@@ -24,8 +24,10 @@ async fn announcements_become_shares_over_a_change_of_the_block() {
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
     let read = miner.stats_reader();
-    let stats = wait_for("shares", &read, |stats| stats.shares.accepted >= 3).await;
-    assert_eq!(stats.announcements.stored, 220);
+    let stats = wait_for("shares", &read, |stats| {
+        stats.shares.accepted >= 3 && stats.announcements.stored == 220
+    })
+    .await;
     assert_eq!(stats.height, Some(HEIGHT));
     assert!(stats.job.is_some() && stats.not_mining.is_none());
     assert!(stats.shares.retries >= 3, "{:?}", stats.shares);
@@ -61,10 +63,9 @@ async fn a_peer_that_sends_a_bad_announcement_is_dropped() {
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
     let stats = wait_for("the drop", miner.stats_reader(), |stats| {
-        stats.announcements.dropped["bad_proof"] > 0
+        stats.announcements.dropped["bad_proof"] > 0 && stats.peers[0].dropped_for_ms > 0
     })
     .await;
-    assert!(stats.peers[0].dropped_for_ms > 0);
     assert!(stats.peers[0].trouble.as_ref().is_some_and(|text| text.contains("INVAL")));
     let stats = stop(miner, shutdown).await;
     assert_eq!((stats.shares.found, stats.store.held), (0, 0));

@@ -28,7 +28,8 @@ use serde_json::{Value, json};
 pub(crate) const HEIGHT: u32 = 300_000;
 /// Enough for few shares a second at the nonce rate of one busy core.
 pub(crate) const SHARE_TARGET: u32 = 0x2000_ffff;
-const DEADLINE: Duration = Duration::from_secs(60);
+/// For what comes by itself, however busy the machine is.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What the pool knows and what came to it.
 pub(crate) struct Pool {
@@ -36,7 +37,7 @@ pub(crate) struct Pool {
     pub(crate) height: Mutex<u32>,
     pub(crate) tip: Mutex<Hash32>,
     /// Blocks from this height on are others than the recorded ones.
-    pub(crate) forked_from: Mutex<u32>,
+    forked_from: Mutex<u32>,
     parents: HashMap<u32, Hash32>,
     pub(crate) announcements: Mutex<Vec<u8>>,
     /// The number in the identity of the handler's store.
@@ -103,6 +104,14 @@ impl Pool {
         format!("http://{}", self.addr.lock().unwrap().unwrap())
     }
 
+    /// Blocks from this height on are replaced at one moment.
+    pub(crate) fn reorganise(&self, from: u32, tip: Hash32) {
+        // The lock keeps answers back that need both.
+        let mut forked = self.forked_from.lock().unwrap();
+        *self.tip.lock().unwrap() = tip;
+        *forked = from;
+    }
+
     fn work(&self) -> WorkFile {
         let mut header = [0; 80];
         header[4..36].copy_from_slice(&self.tip.lock().unwrap().0);
@@ -135,8 +144,8 @@ impl Pool {
     /// The block with this hash, with the recorded hashes where there are some.
     fn blkinfo(&self, hash: &str) -> Option<String> {
         let next = *self.height.lock().unwrap();
-        let tip = *self.tip.lock().unwrap();
         let forked = *self.forked_from.lock().unwrap();
+        let tip = *self.tip.lock().unwrap();
         let hash_at = |height: u32| {
             if height + 1 == next {
                 return tip;
@@ -191,6 +200,8 @@ impl Pool {
             self.faults.lock().unwrap().push("headers".to_owned());
         }
         let upload = ShareUpload::parse(body).unwrap();
+        // Looked at before the tip: a share made before a reorganisation is for the wrong work then.
+        let forked = *self.forked_from.lock().unwrap();
         let work = self.work();
         if upload.previous_hash() != work.previous_hash() {
             let text = "Share is for wrong work, expecting previous hash [a] but got [b]";
@@ -209,7 +220,6 @@ impl Pool {
             share_target: work.share_target,
             check_signatures: false,
         };
-        let forked = *self.forked_from.lock().unwrap();
         let parent_at = |height: u32| {
             if height >= forked {
                 return ParentHash::Known(Hash32([height as u8 ^ 0xf0; 32]));
