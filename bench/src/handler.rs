@@ -11,9 +11,11 @@ mod load;
 mod rows;
 mod scene;
 mod spray;
+mod validated;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_net::hw;
@@ -33,6 +35,40 @@ pub struct HandlerOptions {
     pub engine: EngineKind,
     /// Where announcement files and pay log lie; None is memory (`/dev/shm`) where there is one.
     pub dir: Option<PathBuf>,
+    /// Only these groups of rows; all when there is none.
+    pub only: Vec<Group>,
+}
+
+/// Rows that are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Posts whose proofs are checked, on one core and on two.
+    Validated,
+    /// Posts whose proofs are not checked, downloads and small requests.
+    Unvalidated,
+    /// Memory with many slow connections.
+    Slow,
+    /// The sprayer.
+    Sprayer,
+}
+
+/// No group of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no rows {0}: there are validated, unvalidated, slow and sprayer")]
+pub struct UnknownGroupError(pub String);
+
+impl FromStr for Group {
+    type Err = UnknownGroupError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "validated" => Ok(Self::Validated),
+            "unvalidated" => Ok(Self::Unvalidated),
+            "slow" => Ok(Self::Slow),
+            "sprayer" => Ok(Self::Sprayer),
+            other => Err(UnknownGroupError(other.to_owned())),
+        }
+    }
 }
 
 /// Why there are no figures.
@@ -132,10 +168,17 @@ pub fn run_handler(
         progress(&row);
         rows.push(row);
     };
-    rows::validated(&place, &mut add)?;
-    rows::unvalidated(&place, &mut add)?;
-    rows::slow_connections(&place, &mut add)?;
-    spray::sprayed(&place, &mut add)?;
+    for group in [Group::Validated, Group::Unvalidated, Group::Slow, Group::Sprayer] {
+        if !options.only.is_empty() && !options.only.contains(&group) {
+            continue;
+        }
+        match group {
+            Group::Validated => validated::validated(&place, &mut add)?,
+            Group::Unvalidated => rows::unvalidated(&place, &mut add)?,
+            Group::Slow => rows::slow_connections(&place, &mut add)?,
+            Group::Sprayer => spray::sprayed(&place, &mut add)?,
+        }
+    }
     Ok(HandlerReport {
         machine: Machine::this(),
         engine: place.engine(),

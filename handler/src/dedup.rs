@@ -86,14 +86,20 @@ impl DedupTable {
     pub fn is_committed(&self, hash: u64) -> bool {
         let mut place = self.home(hash);
         loop {
+            // Asked for beside the key, also of a new hash: its reservation, which comes soon, then
+            // waits for no memory. Here the waits for many hashes overlap.
+            let state = self.states[place].load(Ordering::Acquire);
             match self.keys[place].load(Ordering::Acquire) {
                 0 => return false,
-                key if key == hash => {
-                    return self.states[place].load(Ordering::Acquire) == COMMITTED;
-                }
+                key if key == hash => return self.is_committed_at(place, state),
                 _ => place = self.next(place),
             }
         }
+    }
+
+    /// Whether the hash at its place is committed, whose state was `state` before the key was read.
+    fn is_committed_at(&self, place: usize, state: u8) -> bool {
+        state == COMMITTED || self.states[place].load(Ordering::Acquire) == COMMITTED
     }
 
     /// Reserves `hash` (not 0) for the caller, or says why not.

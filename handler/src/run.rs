@@ -24,9 +24,10 @@ use crate::outlets::{PayLogs, Sprayers};
 use crate::overload::Budgets;
 use crate::parents::Follower;
 use crate::publish::{Reader, Record, Store, StoreError, StoreOptions};
+use crate::queue::PostQueue;
 use crate::stats::{self, Counters, Stats};
 use crate::submit::{Front, FrontService};
-use crate::verify::{Engines, PostQueue, Workers};
+use crate::verify::{Engines, Workers};
 
 /// How often the statistics line is told (spec 05, 6.5).
 const STATS_EVERY: Duration = Duration::from_secs(5);

@@ -16,9 +16,10 @@ use crate::body::{Body, BodyMemory};
 use crate::download::{Conditions, Download, IndexText, Served, ServedBody};
 use crate::overload::Budgets;
 use crate::parents::Parents;
+use crate::post::Post;
 use crate::publish::Reader;
+use crate::queue::PostQueue;
 use crate::stats::Counters;
-use crate::verify::{Post, PostQueue};
 
 /// Where announcements are posted (spec 05, 6.1).
 const SUBMIT_PATH: &str = "/submit";
@@ -117,6 +118,7 @@ impl Front {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refuse_head(&refusal),
         };
+        let coming = self.queue.expect();
         let body = match self.receive(&mut request.body).await {
             Ok(body) => body,
             Err(NoBody::Refused(refusal)) => return self.refuse_head(&refusal),
@@ -126,6 +128,7 @@ impl Front {
         let counters = Arc::clone(&self.counters);
         let (post, answer) = Post::new(head, parent, body, request.peer.ip(), counters);
         self.queue.push(post);
+        drop(coming);
         // A post that is dropped without an answer: the handler is ending.
         match answer.await.unwrap_or(Err(Refusal::Disconnected)) {
             Ok(event) => {

@@ -3,192 +3,41 @@
 //! Workers are OS threads of their own, fed by a bounded queue, so that the threads that receive
 //! and send stay responsive while proofs are checked. What is verified goes to the committer.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
-use packetcrypt_core::announcement::{Announcement, BatchScratch, GROUP_MAX, check_batch};
+use packetcrypt_core::announcement::{Announcement, BATCH_LANES, BatchScratch, check_batch};
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::error::AnnError;
 use packetcrypt_core::primitives::blake2b::{compress32, compress32_many};
 use packetcrypt_jit::{AnyExecutor, Executor};
-use packetcrypt_proto::events::AnnsEvent;
-use tokio::sync::oneshot;
 
-use crate::admit::{AnnRefusal, Head, Parent, Refusal, announcements};
-use crate::body::Body;
+use crate::admit::{AnnRefusal, Parent, Refusal, announcements};
 use crate::commit::CommitQueue;
 use crate::overload::PROOF_COST;
-use crate::stats::Counters;
+use crate::post::Post;
+use crate::queue::Work;
 use crate::submit::Front;
 
-/// Proofs of a post that are checked before looking whether it is junk.
-const GROUP_FIRST_LEN: usize = 4;
+/// Proofs of a post that are checked before looking whether it is junk: fewer take as long.
+const GROUP_FIRST_LEN: usize = BATCH_LANES;
+/// Proofs that are checked in one call. The batch check works job by job, best with many of one.
+const GROUP_LEN_MAX: usize = 1024;
 /// Announcements whose hashes are computed before looking whether the post is junk.
 const HASHED_TOGETHER: usize = 64;
-/// Posts that a worker takes together: their event ids are hashed side by side.
-const TAKEN_TOGETHER: usize = 4;
 /// Length of the body of a full post of the announcement miner (spec 05, 8.4).
 const FULL_POST_BYTES: usize = 1024 * packetcrypt_proto::ANNOUNCEMENT_BYTES;
 
-/// What a client is told.
-pub(crate) type Answer = Result<AnnsEvent, Refusal>;
-
-/// A post whose body came whole. Each is answered once; one that is dropped is counted as lost.
+/// A post that passed all checks but those of its proofs.
 #[derive(Debug)]
-pub(crate) struct Post {
-    /// What its head says.
-    pub(crate) head: Head,
-    /// The block of its announcements, as it was when the head came.
-    pub(crate) parent: Arc<Parent>,
-    /// The announcements.
-    pub(crate) body: Body,
-    /// Who sent it.
-    pub(crate) source: IpAddr,
-    counters: Arc<Counters>,
-    answer: Option<oneshot::Sender<Answer>>,
-}
-
-impl Post {
-    /// A post and where its answer will come. It is counted as received.
-    pub(crate) fn new(
-        head: Head,
-        parent: Arc<Parent>,
-        body: Body,
-        source: IpAddr,
-        counters: Arc<Counters>,
-    ) -> (Self, oneshot::Receiver<Answer>) {
-        let (answer, answered) = oneshot::channel();
-        counters.posts_received.inc();
-        let post = Self { head, parent, body, source, counters, answer: Some(answer) };
-        post.counters.anns_received.inc_by(post.anns());
-        (post, answered)
-    }
-
-    /// Whether nobody waits for the answer any more.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    /// Answers and counts.
-    pub(crate) fn answer(mut self, answer: Answer) {
-        let (counters, anns) = (Arc::clone(&self.counters), self.anns());
-        match &answer {
-            Ok(event) => {
-                counters.posts_accepted.inc();
-                counters.anns_accepted.inc_by(u64::from(event.accepted));
-                counters.anns_duplicate.inc_by(u64::from(event.dup));
-            }
-            Err(refusal) => {
-                counters.refused_because(refusal);
-                if refusal.status() == 503 {
-                    counters.posts_overloaded.inc();
-                    counters.anns_overloaded.inc_by(anns);
-                } else {
-                    counters.posts_refused.inc();
-                    counters.anns_rejected.inc_by(anns);
-                }
-            }
-        }
-        let sender = self.answer.take();
-        if sender.is_none_or(|sender| sender.send(answer).is_err()) {
-            counters.timeouts.inc();
-        }
-    }
-
-    fn anns(&self) -> u64 {
-        // Of a body that is no list of announcements the whole ones count.
-        (self.body.bytes().len() / packetcrypt_proto::ANNOUNCEMENT_BYTES) as u64
-    }
-}
-
-impl Drop for Post {
-    fn drop(&mut self) {
-        if self.answer.take().is_some() {
-            self.counters.posts_lost.inc();
-            self.counters.anns_lost.inc_by(self.anns());
-            self.counters.timeouts.inc();
-        }
-    }
-}
-
-/// The bounded queue in front of the workers.
-#[derive(Debug)]
-pub(crate) struct PostQueue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-    len_max: usize,
-}
-
-#[derive(Debug)]
-struct QueueState {
-    posts: VecDeque<Post>,
-    is_closed: bool,
-}
-
-impl PostQueue {
-    /// An empty queue of at most `len_max` posts.
-    pub(crate) fn new(len_max: usize) -> Arc<Self> {
-        let state = QueueState { posts: VecDeque::with_capacity(len_max), is_closed: false };
-        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), len_max })
-    }
-
-    /// Posts that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().posts.len()
-    }
-
-    /// Whether one more post would be refused now.
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.len_max
-    }
-
-    /// Puts the post behind the others, or answers it.
-    pub(crate) fn push(&self, post: Post) {
-        let mut state = self.lock();
-        let refusal = if state.is_closed {
-            Refusal::Disconnected
-        } else if state.posts.len() >= self.len_max {
-            Refusal::Overloaded
-        } else {
-            state.posts.push_back(post);
-            drop(state);
-            self.changed.notify_one();
-            return;
-        };
-        drop(state);
-        post.answer(Err(refusal));
-    }
-
-    /// The next posts: waits for one, and takes a fair part of those that wait beside it, one of
-    /// `takers`. None at all when the queue is closed and empty.
-    pub(crate) fn pop(&self, takers: usize) -> Vec<Post> {
-        let mut state = self.lock();
-        loop {
-            let len = state.posts.len().div_ceil(takers.max(1)).min(TAKEN_TOGETHER);
-            if len > 0 {
-                return state.posts.drain(..len).collect();
-            }
-            if state.is_closed {
-                return Vec::new();
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// No more posts; those that wait are still worked off.
-    pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing panics while the lock is held; if it did, the queue would still be whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+pub(crate) struct Sifted {
+    /// The post.
+    pub(crate) post: Post,
+    found: Found,
+    event_id: [u8; 16],
 }
 
 /// A post that may be accepted, on its way to the committer.
@@ -237,31 +86,46 @@ impl Workers {
 
     fn run(&self, engines: Engines) {
         let mut prover = Prover::new(engines);
-        loop {
-            let posts = self.front.queue.pop(self.count);
-            if posts.is_empty() {
-                return;
-            }
-            // Abandoned ones are dropped: nobody would learn what became of them.
-            let posts = posts.into_iter().filter(|post| !post.is_abandoned());
-            let sound: Vec<_> = posts.filter_map(|post| self.guard(post, Self::sift)).collect();
-            let ids = event_ids(sound.iter().map(|(post, _)| post.body.bytes()), prover.backend);
-            for ((post, sifted), event_id) in sound.into_iter().zip(ids) {
-                let mut is_whole = false;
-                let proven = self.guard(post, |workers, post| {
-                    let outcome = workers.prove(post, &sifted.candidates, &mut prover);
-                    is_whole = true;
-                    outcome
-                });
-                if !is_whole {
-                    // It panicked: what it checks with may be in the middle of something.
-                    prover = Prover::new(engines);
+        while let Some(work) = self.front.queue.next() {
+            match work {
+                Work::Sift(posts) => self.sift_all(posts, prover.backend),
+                Work::Prove(sifted) => {
+                    if !self.prove_one(sifted, &mut prover) {
+                        // It panicked: what it checks with may be in the middle of something.
+                        prover = Prover::new(engines);
+                    }
                 }
-                let Some((post, ())) = proven else { continue };
-                let Sifted { candidates, work_bits_max } = sifted;
-                self.commits.push(Verified { post, candidates, event_id, work_bits_max });
             }
         }
+    }
+
+    /// All checks of some posts but the proofs, and their event ids.
+    fn sift_all(&self, posts: Vec<Post>, backend: Backend) {
+        // Abandoned ones are dropped: nobody would learn what became of them.
+        let posts = posts.into_iter().filter(|post| !post.is_abandoned());
+        let sound: Vec<_> = posts.filter_map(|post| self.guard(post, Self::sift)).collect();
+        let ids = event_ids(sound.iter().map(|(post, _)| post.body.bytes()), backend);
+        let sifted = sound.into_iter().zip(ids).map(|((post, found), event_id)| Sifted {
+            post,
+            found,
+            event_id,
+        });
+        self.front.queue.push_sifted(sifted);
+    }
+
+    /// The proofs of a post, which then goes to the committer. False after a panic.
+    fn prove_one(&self, sifted: Sifted, prover: &mut Prover) -> bool {
+        let Sifted { post, found: Found { candidates, work_bits_max }, event_id } = sifted;
+        let mut is_whole = false;
+        let proven = self.guard(post, |workers, post| {
+            let outcome = workers.prove(post, &candidates, prover);
+            is_whole = true;
+            outcome
+        });
+        if let Some((post, ())) = proven {
+            self.commits.push(Verified { post, candidates, event_id, work_bits_max });
+        }
+        is_whole
     }
 
     /// Does a step of the check of a post; answers the post when it is refused.
@@ -288,7 +152,7 @@ impl Workers {
     }
 
     /// All checks of a post but the proofs. An error carries what was spent until it was found.
-    fn sift(&self, post: &Post) -> Result<Sifted, (Refusal, u64)> {
+    fn sift(&self, post: &Post) -> Result<Found, (Refusal, u64)> {
         let body = post.body.bytes();
         let anns = announcements(body, self.front.post_anns_max).map_err(|r| (r, 1))?;
         let mut hashes = Vec::with_capacity(anns.len());
@@ -304,7 +168,7 @@ impl Workers {
                 hashes.push((index, hash));
             }
         }
-        Ok(Sifted {
+        Ok(Found {
             candidates: candidates(hashes, &post.parent),
             work_bits_max: anns.iter().map(|ann| ann.work_bits().0).max().unwrap_or(0),
         })
@@ -374,7 +238,7 @@ impl Prover {
             scratch: Box::new(BatchScratch::new()),
             exec: engines.executor(),
             backend: engines.backend.unwrap_or_else(Backend::best),
-            results: Vec::with_capacity(GROUP_MAX),
+            results: Vec::with_capacity(GROUP_LEN_MAX),
         }
     }
 
@@ -398,14 +262,15 @@ impl Prover {
             if let Some(error) = self.results.iter().find_map(|result| result.err()) {
                 return Err((done, error));
             }
-            group_len = (group_len * 4).min(GROUP_MAX);
+            group_len = (group_len * 4).min(GROUP_LEN_MAX);
         }
         Ok(())
     }
 }
 
 /// What [`Workers::sift`] found out.
-struct Sifted {
+#[derive(Debug)]
+struct Found {
     candidates: Vec<(u32, u64)>,
     work_bits_max: u32,
 }
@@ -424,10 +289,8 @@ fn dedup_hash(hash: &Hash32) -> u64 {
 /// The first occurrence of each hash that is not known yet, in order of the index. The others are
 /// duplicates, of an announcement whose proof was checked before or is checked now.
 fn candidates(mut hashes: Vec<(u32, u64)>, parent: &Parent) -> Vec<(u32, u64)> {
-    hashes.sort_unstable_by_key(|&(index, hash)| (hash, index));
-    hashes.dedup_by_key(|&mut (_, hash)| hash);
-    hashes.retain(|&(_, hash)| !parent.known.is_committed(hash));
-    hashes.sort_unstable();
+    let mut seen = HashSet::with_capacity(hashes.len());
+    hashes.retain(|&(_, hash)| seen.insert(hash) && !parent.known.is_committed(hash));
     hashes
 }
 
@@ -444,7 +307,8 @@ fn proof_refusal(error: AnnError) -> Refusal {
     }))
 }
 
-/// Event ids of the posts with these bodies (spec 05, 2.2). Full posts are hashed side by side.
+/// Event ids of the posts with these bodies (spec 05, 2.2). Full posts are hashed side by side:
+/// one alone takes as long as four.
 fn event_ids<'a>(bodies: impl Iterator<Item = &'a [u8]>, backend: Backend) -> Vec<[u8; 16]> {
     let bodies: Vec<&[u8]> = bodies.collect();
     let full: Vec<&[u8; FULL_POST_BYTES]> =
@@ -458,6 +322,15 @@ fn event_ids<'a>(bodies: impl Iterator<Item = &'a [u8]>, backend: Backend) -> Ve
     };
     let first_half = |hash: Hash32| std::array::from_fn(|i| hash.0[i]);
     bodies.iter().map(hash).map(first_half).collect()
+}
+
+#[cfg(test)]
+impl Sifted {
+    /// A post in which nothing was found.
+    pub(crate) fn of(post: Post) -> Self {
+        let found = Found { candidates: Vec::new(), work_bits_max: 0 };
+        Self { post, found, event_id: [0; 16] }
+    }
 }
 
 #[cfg(test)]

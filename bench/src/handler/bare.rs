@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use memmap2::MmapMut;
@@ -11,27 +12,29 @@ use packetcrypt_core::primitives::blake2b::{compress32, compress32_many};
 use packetcrypt_core::{AnnError, Backend, Hash32};
 use packetcrypt_jit::AnyExecutor;
 
-use super::load::{CONNECTIONS, POST_ANNS, cpu_seconds, discard};
+use super::load::{CONNECTIONS, POST_ANNS, ask_in_rounds, cpu_seconds, discard};
 use super::scene::{Place, failed, on_cpu};
 use super::{ANN_BYTES, HandlerBenchError};
 
 /// Bytes of a post, and of a range that is downloaded.
 pub(super) const PIECE_BYTES: usize = POST_ANNS * ANN_BYTES;
 
-/// Announcements a second of the wall clock that the engine checks on two CPUs, each all posts.
-pub(super) fn check_on_two(
+/// How many times as much the engine checks in a second on two CPUs as on one.
+pub(super) fn gain_of_two(
     place: &Place,
     posts: &[Vec<u8>],
     parent: &Hash32,
 ) -> Result<f64, String> {
     let start = Instant::now();
-    let anns: usize = posts.iter().map(|post| post.len() / ANN_BYTES).sum();
+    check(place.serving, posts, parent)?;
+    let one = start.elapsed();
+    let start = Instant::now();
     std::thread::scope(|scope| {
         let other = scope.spawn(|| check(place.asking, posts, parent));
         let one = check(place.serving, posts, parent);
         one.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
-    Ok(2.0 * anns as f64 / start.elapsed().as_secs_f64())
+    Ok(2.0 * one.as_secs_f64() / start.elapsed().as_secs_f64())
 }
 
 /// Announcements a second of processor time that the engine checks, posts as they came, those of
@@ -60,8 +63,9 @@ pub(super) fn check(cpu: usize, posts: &[Vec<u8>], parent: &Hash32) -> Result<f6
 }
 
 /// Connections of small requests.
-pub(super) const SMALL_CONNECTIONS: usize = 32;
-const SMALL_REQUEST: &[u8] = b"GET /anns/index.json HTTP/1.1\r\nhost: x\r\n\r\n";
+pub(super) const SMALL_CONNECTIONS: usize = 64;
+/// A small request.
+pub(super) const SMALL_REQUEST: &[u8] = b"GET /anns/index.json HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// A mapping like that of announcement files, resident.
 fn mapping(place: &Place, bytes: usize) -> Result<MmapMut, HandlerBenchError> {
@@ -76,11 +80,11 @@ fn mapping(place: &Place, bytes: usize) -> Result<MmapMut, HandlerBenchError> {
     Ok(map)
 }
 
-fn connections() -> Result<(Vec<TcpStream>, Vec<TcpStream>), HandlerBenchError> {
+fn connections(count: usize) -> Result<(Vec<TcpStream>, Vec<TcpStream>), HandlerBenchError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed("listen"))?;
     let addr = listener.local_addr().map_err(failed("listen"))?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..CONNECTIONS {
+    for _ in 0..count {
         theirs.push(TcpStream::connect(addr).map_err(failed("connect"))?);
         ours.push(listener.accept().map_err(failed("accept"))?.0);
     }
@@ -96,7 +100,7 @@ pub(super) fn receive(
     body: impl Fn(usize, &mut Vec<u8>) + Sync,
 ) -> Result<f64, HandlerBenchError> {
     let mut map = mapping(place, posts * PIECE_BYTES)?;
-    let (mut ours, theirs) = connections()?;
+    let (mut ours, theirs) = connections(CONNECTIONS)?;
     let body = &body;
     let rate = std::thread::scope(|scope| {
         let send = move || {
@@ -140,7 +144,7 @@ pub(super) fn receive(
 pub(super) fn send(place: &Place, duration: Duration) -> Result<f64, HandlerBenchError> {
     const MAP_PIECES: usize = 256;
     let map = mapping(place, MAP_PIECES * PIECE_BYTES)?;
-    let (mut ours, theirs) = connections()?;
+    let (mut ours, theirs) = connections(CONNECTIONS)?;
     let rate = std::thread::scope(|scope| {
         scope.spawn(move || {
             place.ask(|| {
@@ -170,60 +174,64 @@ pub(super) fn send(place: &Place, duration: Duration) -> Result<f64, HandlerBenc
     rate.map_err(failed("send"))
 }
 
-/// Small requests a second of processor time of threads that read one and write an answer of
-/// `answer_bytes`, one thread a connection.
+/// Small requests a second of processor time of a loop that waits for many with epoll, reads each
+/// and writes an answer of `answer_bytes`.
 pub(super) fn answer(
     place: &Place,
     duration: Duration,
     answer_bytes: usize,
 ) -> Result<f64, HandlerBenchError> {
-    let mut pairs = Vec::new();
-    for _ in 0..SMALL_CONNECTIONS.div_ceil(CONNECTIONS) {
-        let (ours, theirs) = connections()?;
-        pairs.extend(ours.into_iter().zip(theirs));
+    let (ours, mut theirs) = connections(SMALL_CONNECTIONS)?;
+    for stream in ours.iter().chain(&theirs) {
+        stream.set_nodelay(true).map_err(failed("connection"))?;
     }
-    let counts = std::thread::scope(|scope| {
-        let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        let serving = scope.spawn(|| place.serve(|| answer_each(ours, answer_bytes)));
-        place.ask(|| {
-            std::thread::scope(|scope| {
-                for mut stream in theirs {
-                    scope.spawn(move || {
-                        let (begun, mut reply) = (Instant::now(), vec![0; answer_bytes]);
-                        while begun.elapsed() < duration {
-                            let asked = stream.write_all(SMALL_REQUEST);
-                            if asked.and_then(|()| stream.read_exact(&mut reply)).is_err() {
-                                break;
-                            }
-                        }
-                    });
-                }
-            });
+    let answer = vec![b'x'; answer_bytes];
+    let (served, asked) = std::thread::scope(|scope| {
+        let serving = scope.spawn(|| place.serve(|| answer_each(ours, &answer)));
+        let asked = place.ask(move || {
+            // The connections end with this, and with them the serving side.
+            ask_in_rounds(&mut theirs, SMALL_REQUEST, answer_bytes, duration)
         });
-        serving.join()
+        (serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), asked)
     });
-    let counts = counts.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let (count, seconds) =
-        counts.into_iter().fold((0, 0.0), |sum, (count, cpu)| (sum.0 + count, sum.1 + cpu));
-    Ok(f64::from(count) / seconds)
+    let count = asked.map_err(failed("small requests"))?;
+    Ok(f64::from(count) / served.map_err(failed("epoll"))?)
 }
 
-/// Requests answered on each connection, and what that took of the processor.
-fn answer_each(connections: Vec<TcpStream>, answer_bytes: usize) -> Vec<(u32, f64)> {
-    std::thread::scope(|scope| {
-        let answer = |mut stream: TcpStream| {
-            let (mut request, answer) = ([0; 4096], vec![b'x'; answer_bytes]);
-            let mut count = 0;
-            while stream.read(&mut request).is_ok_and(|len| len > 0) {
-                if stream.write_all(&answer).is_err() {
-                    break;
-                }
-                count += 1;
+/// Answers on all connections until they end: what that took of the processor, seconds.
+fn answer_each(mut connections: Vec<TcpStream>, answer: &[u8]) -> io::Result<f64> {
+    // SAFETY: makes a descriptor or fails.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if epoll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: made above, and nobody else has it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    for (number, stream) in (0..).zip(&connections) {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number };
+        let (op, fd) = (libc::EPOLL_CTL_ADD, stream.as_raw_fd());
+        // SAFETY: the kernel reads one event at the address.
+        if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), op, fd, &raw mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; SMALL_CONNECTIONS];
+    let (mut open, mut request) = (connections.len(), [0; 4096]);
+    while open > 0 {
+        let (place, len) = (events.as_mut_ptr(), SMALL_CONNECTIONS as libc::c_int);
+        // SAFETY: the kernel writes at most `len` events, for which there is room.
+        let ready = unsafe { libc::epoll_wait(epoll.as_raw_fd(), place, len, -1) };
+        for event in &events[..usize::try_from(ready).unwrap_or(0)] {
+            let stream = &mut connections[event.u64 as usize];
+            if stream.read(&mut request).is_ok_and(|len| len > 0) {
+                stream.write_all(answer)?;
+            } else {
+                let (op, fd) = (libc::EPOLL_CTL_DEL, stream.as_raw_fd());
+                // SAFETY: removes the descriptor; nothing is read at the address.
+                unsafe { libc::epoll_ctl(epoll.as_raw_fd(), op, fd, std::ptr::null_mut()) };
+                open -= 1;
             }
-            (count, cpu_seconds(libc::RUSAGE_THREAD))
-        };
-        let threads: Vec<_> =
-            connections.into_iter().map(|stream| scope.spawn(move || answer(stream))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
-    })
+        }
+    }
+    Ok(cpu_seconds(libc::RUSAGE_THREAD))
 }

@@ -28,6 +28,8 @@ pub(super) struct Cost {
     pub(super) wall: f64,
     /// Processor time of this process without the asking threads, seconds.
     pub(super) serving: f64,
+    /// Processor time of the asking threads, seconds.
+    pub(super) asking: f64,
 }
 
 /// Processor time, seconds.
@@ -65,7 +67,7 @@ pub(super) fn asked<T: Send>(
     let (wall, all) = (start.0.elapsed(), cpu_seconds(libc::RUSAGE_SELF) - start.1);
     let outcomes: Vec<(T, f64)> = outcomes;
     let asking: f64 = outcomes.iter().map(|(_, seconds)| seconds).sum();
-    let cost = Cost { wall: wall.as_secs_f64(), serving: (all - asking).max(1e-6) };
+    let cost = Cost { wall: wall.as_secs_f64(), serving: (all - asking).max(1e-6), asking };
     (outcomes.into_iter().map(|(outcome, _)| outcome).collect(), cost)
 }
 
@@ -78,6 +80,43 @@ pub(super) enum Framing {
     Chunked,
 }
 
+/// What is posted.
+pub(super) enum Posts<'a> {
+    /// Whole requests, which cost the asking side no more than sending them.
+    Ready(&'a [Vec<u8>]),
+    /// Bodies that are made from their number, in place of the one before on the same connection.
+    Made(&'a (dyn Fn(usize, &mut Vec<u8>) + Sync)),
+}
+
+/// The bytes of a post.
+pub(super) fn request(height: i32, framing: Framing, body: &[u8]) -> Vec<u8> {
+    let mut request = head(height, framing, body.len()).into_bytes();
+    match framing {
+        Framing::Sized => request.extend_from_slice(body),
+        Framing::Chunked => {
+            for chunk in body.chunks(ANN_BYTES) {
+                request.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+                request.extend_from_slice(chunk);
+                request.extend_from_slice(b"\r\n");
+            }
+            request.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+    request
+}
+
+fn head(height: i32, framing: Framing, body_bytes: usize) -> String {
+    let framed = match framing {
+        Framing::Sized => format!("content-length: {body_bytes}"),
+        Framing::Chunked => "transfer-encoding: chunked".to_owned(),
+    };
+    format!(
+        "POST /submit HTTP/1.1\r\nhost: x\r\nx-pc-payto: {PAY_TO}\r\nx-pc-sver: 1\r\n\
+         x-pc-annver: 1\r\nx-pc-worknum: {}\r\n{framed}\r\n\r\n",
+        height + 1
+    )
+}
+
 /// What was answered to a post.
 #[derive(Clone, Debug)]
 pub(super) struct Acknowledged {
@@ -85,15 +124,13 @@ pub(super) struct Acknowledged {
     pub(super) accepted: u64,
 }
 
-/// Posts all bodies over some connections; the bodies are made by `body` from their number, in
-/// place of the one before on the same connection.
+/// Posts so many of them over some connections.
 pub(super) fn post_all(
     place: &Place,
     addr: SocketAddr,
     height: i32,
-    framing: Framing,
-    posts: usize,
-    body: impl Fn(usize, &mut Vec<u8>) + Sync,
+    posts: &Posts<'_>,
+    count: usize,
 ) -> Result<(Vec<Acknowledged>, Cost), HandlerBenchError> {
     let next = AtomicUsize::new(0);
     let (outcomes, cost) = asked(place, CONNECTIONS, |_| {
@@ -101,11 +138,19 @@ pub(super) fn post_all(
         let (mut bytes, mut acknowledged) = (Vec::new(), Vec::new());
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= posts {
+            if number >= count {
                 return Ok(acknowledged);
             }
-            body(number, &mut bytes);
-            acknowledged.push(client.post(height, framing, &bytes)?);
+            match posts {
+                Posts::Ready(requests) => client.stream.write_all(&requests[number])?,
+                Posts::Made(make) => {
+                    make(number, &mut bytes);
+                    let head = head(height, Framing::Sized, bytes.len());
+                    client.stream.write_all(head.as_bytes())?;
+                    client.stream.write_all(&bytes)?;
+                }
+            }
+            acknowledged.push(client.acknowledged()?);
         }
     });
     let outcomes: io::Result<Vec<Vec<Acknowledged>>> = outcomes.into_iter().collect();
@@ -126,32 +171,8 @@ impl Client {
         Ok(Self { stream, received: Vec::new() })
     }
 
-    fn post(&mut self, height: i32, framing: Framing, body: &[u8]) -> io::Result<Acknowledged> {
-        let framed = match framing {
-            Framing::Sized => format!("content-length: {}", body.len()),
-            Framing::Chunked => "transfer-encoding: chunked".to_owned(),
-        };
-        let head = format!(
-            "POST /submit HTTP/1.1\r\nhost: x\r\nx-pc-payto: {PAY_TO}\r\nx-pc-sver: 1\r\n\
-             x-pc-annver: 1\r\nx-pc-worknum: {}\r\n{framed}\r\n\r\n",
-            height + 1
-        );
-        match framing {
-            Framing::Sized => {
-                self.stream.write_all(head.as_bytes())?;
-                self.stream.write_all(body)?;
-            }
-            Framing::Chunked => {
-                let mut request = head.into_bytes();
-                for chunk in body.chunks(ANN_BYTES) {
-                    request.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
-                    request.extend_from_slice(chunk);
-                    request.extend_from_slice(b"\r\n");
-                }
-                request.extend_from_slice(b"0\r\n\r\n");
-                self.stream.write_all(&request)?;
-            }
-        }
+    /// What is answered to a post.
+    fn acknowledged(&mut self) -> io::Result<Acknowledged> {
         let reply = self.reply()?;
         let json: Value = serde_json::from_slice(&reply).map_err(io::Error::other)?;
         let count = |key: &str| json["result"][key].as_u64();
@@ -172,7 +193,7 @@ impl Client {
     pub(super) fn discard(&mut self, target: &str, fields: &str) -> io::Result<usize> {
         let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\n{fields}\r\n");
         self.stream.write_all(request.as_bytes())?;
-        let length = self.head()?;
+        let (_, length) = self.head()?;
         let mut left = length - self.received.len().min(length);
         self.received.clear();
         while left > 0 {
@@ -181,8 +202,26 @@ impl Client {
         Ok(length)
     }
 
+    /// Asks for something small: the length of the whole answer.
+    pub(super) fn answer_bytes(&mut self, target: &str) -> io::Result<usize> {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\n\r\n");
+        self.stream.write_all(request.as_bytes())?;
+        let (head_bytes, body_bytes) = self.head()?;
+        self.body(body_bytes)?;
+        Ok(head_bytes + body_bytes)
+    }
+
+    /// The connection, between two requests.
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     fn reply(&mut self) -> io::Result<Vec<u8>> {
-        let length = self.head()?;
+        let (_, length) = self.head()?;
+        self.body(length)
+    }
+
+    fn body(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let have = self.received.len().min(length);
         let mut body = vec![0; length];
         body[..have].copy_from_slice(&self.received[..have]);
@@ -191,15 +230,15 @@ impl Client {
         Ok(body)
     }
 
-    /// Reads a head of a success; the length of what follows it.
-    fn head(&mut self) -> io::Result<usize> {
+    /// Reads a head of a success: its length, and that of what follows it.
+    fn head(&mut self) -> io::Result<(usize, usize)> {
         loop {
             if let Some(end) = self.received.windows(4).position(|end| end == b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&self.received[..end]).into_owned();
                 self.received.drain(..end + 4);
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
                 return length
-                    .and_then(|text| text.parse().ok())
+                    .and_then(|text| Some((end + 4, text.parse().ok()?)))
                     .ok_or_else(|| io::Error::other(head.clone()));
             }
             let mut piece = [0; 4096];
@@ -209,6 +248,28 @@ impl Client {
             }
         }
     }
+}
+
+/// Asks the same on all connections, then takes all answers, each of so many bytes, and so on for
+/// some time: how many. One thread does it, which costs the asking side as little as can be, and the
+/// serving side finds many requests at a time.
+pub(super) fn ask_in_rounds(
+    connections: &mut [TcpStream],
+    request: &[u8],
+    answer_bytes: usize,
+    duration: Duration,
+) -> io::Result<u32> {
+    let (start, mut answer, mut count) = (Instant::now(), vec![0; answer_bytes], 0);
+    while start.elapsed() < duration {
+        for connection in &mut *connections {
+            connection.write_all(request)?;
+        }
+        for connection in &mut *connections {
+            connection.read_exact(&mut answer)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// Takes up to `len` bytes from a connection without copying them anywhere.

@@ -1,177 +1,38 @@
-//! The rows of a handler's HTTP side.
+//! The rows of a handler's HTTP side without proof checks.
 
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use packetcrypt_core::announcement::{Request, Table, prepare};
-use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
-use packetcrypt_core::{Backend, CompactTarget, Hash32};
-use packetcrypt_jit::AnyExecutor;
+use packetcrypt_core::CompactTarget;
 
 use super::load::{
-    Acknowledged, CONNECTIONS, Client, Cost, Framing, POST_ANNS, asked, post_all, wrong_files,
-    wrong_log,
+    Acknowledged, CONNECTIONS, Client, Cost, POST_ANNS, Posts, ask_in_rounds, asked, post_all,
+    wrong_files, wrong_log,
 };
 use super::scene::{HEIGHT, Place, Scene, failed};
 use super::{ANN_BYTES, Bare, Compared, HandlerBenchError, bare};
 
-/// The parent block of the announcements that are mined here.
-const PARENT: Hash32 = Hash32([0x42; 32]);
 /// Half of the nonces of a job give an announcement, and a job has 1024: 512 of a job, as usual.
-const WORK_BITS: CompactTarget = CompactTarget(0x207f_ffff);
+pub(super) const WORK_BITS: CompactTarget = CompactTarget(0x207f_ffff);
 /// Connections of the slow clients.
 const SLOW_CONNECTIONS: usize = 2_000;
 
-type Add<'a> = &'a mut dyn FnMut(Compared);
+pub(super) type Add<'a> = &'a mut dyn FnMut(Compared);
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn check_answers(work: &'static str, wrong: Option<String>) -> Result<(), HandlerBenchError> {
+pub(super) fn check_answers(
+    work: &'static str,
+    wrong: Option<String>,
+) -> Result<(), HandlerBenchError> {
     match wrong {
         None => Ok(()),
         Some(what) => Err(HandlerBenchError::WrongAnswer { work, what }),
     }
-}
-
-/// Full posts of valid announcements, of few jobs each.
-fn mined_posts(count: usize) -> Result<Vec<Vec<u8>>, HandlerBenchError> {
-    let request = Request {
-        version: 1,
-        work_bits: WORK_BITS,
-        parent_block_height: HEIGHT.unsigned_abs(),
-        parent_block_hash: PARENT,
-        content_type: 0,
-        content_length: 0,
-        content_hash: [0; 32],
-        signing_key: [0; 32],
-    };
-    let mut items = vec![[0; ITEM_BYTES]; TABLE_ITEMS];
-    let mut nodes = vec![[0; NODE_BYTES]; TREE_NODES];
-    let mut exec = Box::new(AnyExecutor::best());
-    let mut bytes = Vec::with_capacity((count + 1) * bare::PIECE_BYTES);
-    for hard_nonce in 0.. {
-        if bytes.len() >= count * bare::PIECE_BYTES {
-            break;
-        }
-        let mut table = Table::new(&mut items, &mut nodes).map_err(failed("table"))?;
-        let job = prepare(&request, hard_nonce, &mut table, &mut *exec, Backend::best(), &|| false);
-        match job {
-            Ok(job) => job.search(0..job.soft_nonce_max() + 1, &mut |ann| {
-                bytes.extend_from_slice(ann.to_bytes());
-            }),
-            Err(error) if error.is_of_hard_nonce() => {}
-            Err(error) => return Err(failed("job")(error)),
-        }
-    }
-    Ok(bytes.chunks_exact(bare::PIECE_BYTES).take(count).map(<[u8]>::to_vec).collect())
-}
-
-/// Posts whose proofs are checked: on one core beside the engine alone, then on all cores with
-/// small requests between.
-pub(super) fn validated(place: &Place, add: Add<'_>) -> Result<(), HandlerBenchError> {
-    const WORK: &str = "validated announcements, posts of 1024";
-    let posts = mined_posts(if place.quick { 6 } else { 24 })?;
-    let rounds = if place.quick { 1 } else { 3 };
-    let count = (posts.len() * POST_ANNS) as f64;
-    let (mut rates, mut alone, mut walls) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let wrong = |what| HandlerBenchError::WrongAnswer { work: WORK, what };
-        alone.push(bare::check(place.serving, &posts, &PARENT).map_err(wrong)?);
-        let scene = place.scene(false, |config| config.post_anns_max = POST_ANNS)?;
-        let cost = post_mined(place, &scene, &posts, WORK)?;
-        rates.push(count / cost.serving);
-        walls.push(count / cost.wall);
-        scene.stop()?;
-    }
-    let (value, engine) = (median(rates), median(alone));
-    add(Compared {
-        work: WORK,
-        unit: "anns/core s",
-        value,
-        bare: Some(Bare { what: "batch check alone", value: engine }),
-        note: "chunked, every one in a file and in the pay log".to_owned(),
-    });
-    let both = bare::check_on_two(place, &posts, &PARENT);
-    let both = both.map_err(|what| HandlerBenchError::WrongAnswer { work: WORK, what })?;
-    let note = format!("the engine alone: {:.2} x", both / engine);
-    two_cores(place, &posts, median(walls), note, add)
-}
-
-fn post_mined(
-    place: &Place,
-    scene: &Scene,
-    posts: &[Vec<u8>],
-    work: &'static str,
-) -> Result<Cost, HandlerBenchError> {
-    let body = |number: usize, bytes: &mut Vec<u8>| bytes.clone_from(&posts[number]);
-    let (told, cost) = post_all(place, scene.addr, HEIGHT, Framing::Chunked, posts.len(), body)?;
-    let all = (posts.len() * POST_ANNS) as u64;
-    let accepted: u64 = told.iter().map(|post| post.accepted).sum();
-    if accepted != all {
-        let what = format!("{accepted} of {all} were accepted");
-        return Err(HandlerBenchError::WrongAnswer { work, what });
-    }
-    check_answers(work, wrong_files(scene, HEIGHT, &told)?)?;
-    check_answers(work, wrong_log(scene, &told)?)?;
-    Ok(cost)
-}
-
-/// The same on two cores, which the load generator has a little of; and how long a small request
-/// takes meanwhile.
-fn two_cores(
-    place: &Place,
-    posts: &[Vec<u8>],
-    one_core: f64,
-    note: String,
-    add: Add<'_>,
-) -> Result<(), HandlerBenchError> {
-    const WORK: &str = "validated announcements on two cores";
-    let scene = place.scene(true, |config| {
-        config.post_anns_max = POST_ANNS;
-        (config.num_workers, config.io_threads) = (2, 2);
-    })?;
-    let is_over = AtomicBool::new(false);
-    let (cost, mut waits) = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            let mut waits = Vec::new();
-            let mut client = Client::connect(scene.addr)?;
-            while !is_over.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                client.get("/anns/index.json", "")?;
-                waits.push(start.elapsed().as_secs_f64() * 1e3);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Ok::<_, std::io::Error>(waits)
-        });
-        let cost = post_mined(place, &scene, posts, WORK);
-        is_over.store(true, Ordering::Relaxed);
-        (cost, asking.join())
-    });
-    let cost = cost?;
-    let waits = match &mut waits {
-        Ok(Ok(waits)) if !waits.is_empty() => waits,
-        other => return Err(HandlerBenchError::Failed(format!("small requests: {other:?}"))),
-    };
-    waits.sort_by(f64::total_cmp);
-    add(Compared {
-        work: WORK,
-        unit: "anns/s",
-        value: (posts.len() * POST_ANNS) as f64 / cost.wall,
-        bare: Some(Bare { what: "one core, wall", value: one_core }),
-        note,
-    });
-    add(Compared {
-        work: "small request while both cores check, p99",
-        unit: "ms",
-        value: waits[waits.len() * 99 / 100],
-        bare: None,
-        note: format!("{} requests, longest {:.1} ms", waits.len(), waits[waits.len() - 1]),
-    });
-    scene.stop()
 }
 
 /// An announcement that passes every check but that of its proof.
@@ -214,7 +75,7 @@ pub(super) fn unvalidated(place: &Place, add: Add<'_>) -> Result<(), HandlerBenc
     for round in 0..4 {
         let count = if round == 0 { FILES * FILE_ANNS as usize / POST_ANNS } else { posts };
         let body = |number: usize, bytes: &mut Vec<u8>| unproven_post(height, number, bytes);
-        let (new, cost) = post_all(place, scene.addr, height, Framing::Sized, count, body)?;
+        let (new, cost) = post_all(place, scene.addr, height, &Posts::Made(&body), count)?;
         if round > 0 {
             rates.push((count * bare::PIECE_BYTES) as f64 / cost.serving / 1e9);
             bares.push(bare::receive(place, count, false, body)? / 1e9);
@@ -277,27 +138,31 @@ fn downloads(place: &Place, scene: &Scene, add: Add<'_>) -> Result<(), HandlerBe
 fn small_requests(place: &Place, scene: &Scene, add: Add<'_>) -> Result<(), HandlerBenchError> {
     let duration = Duration::from_millis(if place.quick { 300 } else { 1_000 });
     let (mut rates, mut bares) = (Vec::new(), Vec::new());
+    let clients: std::io::Result<Vec<Client>> =
+        (0..bare::SMALL_CONNECTIONS).map(|_| Client::connect(scene.addr)).collect();
+    let mut clients = clients.map_err(failed("connect"))?;
+    // Nothing is published meanwhile, so all answers are alike.
+    let mut answer_bytes = 0;
+    for client in &mut clients {
+        answer_bytes = client.answer_bytes("/anns/index.json").map_err(failed("index"))?;
+    }
+    let mut streams: Vec<TcpStream> = clients.into_iter().map(Client::into_stream).collect();
     for _ in 0..3 {
-        bares.push(bare::answer(place, duration, 1_500)?);
-        let (got, cost) = asked(place, bare::SMALL_CONNECTIONS, |_| {
-            let mut client = Client::connect(scene.addr)?;
-            let (start, mut count) = (Instant::now(), 0);
-            while start.elapsed() < duration {
-                client.get("/anns/index.json", "")?;
-                count += 1;
-            }
-            Ok(count)
+        bares.push(bare::answer(place, duration, answer_bytes)?);
+        let streams = Mutex::new(&mut streams);
+        let (mut got, cost) = asked(place, 1, |_| {
+            let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+            ask_in_rounds(&mut streams, bare::SMALL_REQUEST, answer_bytes, duration)
         });
-        let got: std::io::Result<Vec<u32>> = got.into_iter().collect();
-        let count: u32 = got.map_err(failed("small requests"))?.into_iter().sum();
+        let count = got.remove(0).map_err(failed("small requests"))?;
         rates.push(f64::from(count) / cost.serving);
     }
     add(Compared {
         work: "small GETs (index.json)",
         unit: "/core s",
         value: median(rates),
-        bare: Some(Bare { what: "read and write", value: median(bares) }),
-        note: format!("{} connections", bare::SMALL_CONNECTIONS),
+        bare: Some(Bare { what: "epoll, read and write", value: median(bares) }),
+        note: format!("{} connections, one request at a time on each", bare::SMALL_CONNECTIONS),
     });
     Ok(())
 }
@@ -311,9 +176,10 @@ pub(super) fn slow_connections(place: &Place, add: Add<'_>) -> Result<(), Handle
         config.connections_per_source_max = SLOW_CONNECTIONS + 100;
     })?;
     let post = |first: usize| {
-        post_all(place, scene.addr, HEIGHT, Framing::Sized, 16, |number, bytes| {
+        let body = |number: usize, bytes: &mut Vec<u8>| {
             unproven_post(HEIGHT, first + number, bytes);
-        })
+        };
+        post_all(place, scene.addr, HEIGHT, &Posts::Made(&body), 16)
     };
     let (mut told, before) = post(0)?;
     let head = "POST /submit HTTP/1.1\r\nhost: x\r\nx-pc-payto: pkt1\r\nx-pc-sver: 1\r\n\

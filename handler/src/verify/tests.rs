@@ -1,11 +1,9 @@
 use super::*;
-use crate::body::BodyMemory;
 use crate::dedup::DedupTable;
 use packetcrypt_core::bytes::CompactTarget;
-use packetcrypt_net::metrics::Metrics;
 
-fn parent() -> Arc<Parent> {
-    Arc::new(Parent {
+fn parent() -> Parent {
+    Parent {
         height: 12,
         hash: Hash32([3; 32]),
         sig_key: None,
@@ -14,51 +12,7 @@ fn parent() -> Arc<Parent> {
         handlers: 1,
         own_index: 0,
         known: Arc::new(DedupTable::new(10).unwrap()),
-    })
-}
-
-fn counters() -> Arc<Counters> {
-    Arc::new(Counters::new(&mut Metrics::new("handler")))
-}
-
-fn post(counters: &Arc<Counters>, budget: &Arc<BodyMemory>) -> (Post, oneshot::Receiver<Answer>) {
-    let body = Body::holding(budget, &[0; 2048]);
-    let head = Head { sver: 1, worknum: 13, pay_to: "abc".to_owned() };
-    let source = IpAddr::from([127, 0, 0, 1]);
-    Post::new(head, parent(), body, source, Arc::clone(counters))
-}
-
-#[test]
-fn a_full_or_closed_queue_answers_at_once() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
-    let queue = PostQueue::new(1);
-    let (first, _first_answer) = post(&counters, &budget);
-    let (second, mut second_answer) = post(&counters, &budget);
-    let (third, mut third_answer) = post(&counters, &budget);
-    queue.push(first);
-    assert!(queue.is_full());
-    queue.push(second);
-    assert_eq!(second_answer.try_recv().unwrap(), Err(Refusal::Overloaded));
-    queue.close();
-    queue.push(third);
-    assert_eq!(third_answer.try_recv().unwrap(), Err(Refusal::Disconnected));
-    assert_eq!(queue.pop(2).len(), 1, "what waited before is still worked off");
-    assert!(queue.pop(2).is_empty());
-    let stats = counters.snapshot();
-    assert_eq!((stats.posts.overloaded, stats.posts.lost, stats.posts.in_flight), (2, 1, 0));
-    assert_eq!((stats.announcements.overloaded, stats.announcements.lost), (4, 2));
-}
-
-#[test]
-fn who_waits_no_more_is_noticed() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
-    let (post, answer) = post(&counters, &budget);
-    assert!(!post.is_abandoned());
-    drop(answer);
-    assert!(post.is_abandoned());
-    drop(post);
-    assert_eq!((counters.snapshot().timeouts, counters.snapshot().posts.lost), (1, 1));
-    assert_eq!(budget.used(), 0);
+    }
 }
 
 #[test]
@@ -80,16 +34,6 @@ fn names_of_proof_errors_are_those_of_the_reference() {
     for error in [AnnError::Inval, AnnError::BadProgram, AnnError::BadProgramExec] {
         assert_eq!(text(error), "check_ann() -> INVAL");
     }
-}
-
-#[test]
-fn a_worker_takes_its_part_of_the_queue() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
-    let queue = PostQueue::new(20);
-    for _ in 0..11 {
-        queue.push(post(&counters, &budget).0);
-    }
-    assert_eq!([2, 8, 1, 1].map(|takers| queue.pop(takers).len()), [4, 1, 4, 2]);
 }
 
 #[test]

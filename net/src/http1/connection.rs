@@ -42,16 +42,15 @@ impl<E: Engine> Connection<E> {
     /// Serves requests until one side has enough.
     pub(super) async fn run<S: Service<E>>(mut self, service: &S) {
         let mut buffer = Buffer::new(self.shared.limits.head_bytes_max);
-        let mut text = String::new();
         loop {
             match self.next_head(&mut buffer).await {
                 NextHead::Over => return,
                 NextHead::Refused(response) => {
-                    let _ = self.write(&response, false, false, &mut text).await;
+                    let _ = self.write(&response, false, false).await;
                     return self.linger().await;
                 }
                 NextHead::Head(head) => {
-                    if !self.exchange(service, *head, &mut buffer, &mut text).await {
+                    if !self.exchange(service, *head, &mut buffer).await {
                         return;
                     }
                 }
@@ -66,7 +65,6 @@ impl<E: Engine> Connection<E> {
         service: &S,
         head: Head,
         buffer: &mut Buffer,
-        text: &mut String,
     ) -> bool {
         let shared = self.shared.clone();
         shared.count(|c| &c.requests);
@@ -87,7 +85,7 @@ impl<E: Engine> Connection<E> {
             && !self.shutdown.is_triggered();
         let progress = request.body.progress();
         // The answer goes first: a client may wait for it in the middle of its body.
-        if !self.write(&response, keep, is_head, text).await {
+        if !self.write(&response, keep, is_head).await {
             return false;
         }
         let mut rest = Body::resume(&self.engine, &mut self.stream, buffer, &shared, progress);
@@ -155,14 +153,8 @@ impl<E: Engine> Connection<E> {
     }
 
     /// Writes an answer; false when the client does not take it.
-    async fn write(
-        &mut self,
-        response: &Response,
-        keep: bool,
-        is_head: bool,
-        text: &mut String,
-    ) -> bool {
-        let body = response.encode(keep, is_head, text);
+    async fn write(&mut self, response: &Response, keep: bool, is_head: bool) -> bool {
+        let (head, body) = response.encode(keep, is_head);
         // A large piece of a file may take longer, at the least speed that is worth a connection.
         let limits = self.shared.limits;
         let body_ms = body.len() as u64 / limits.write_bytes_per_ms_min.max(1);
@@ -170,9 +162,9 @@ impl<E: Engine> Connection<E> {
         let stream = &mut self.stream;
         let write = async {
             if body.is_empty() {
-                stream.write_all(text.as_bytes()).await
+                stream.write_all(&head).await
             } else {
-                stream.write_all_two(text.as_bytes(), body).await
+                stream.write_all_two(&head, body).await
             }
         };
         let is_written = matches!(self.engine.timeout(limit, write).await, Some(Ok(())));

@@ -1,8 +1,10 @@
 //! The head of a request: parsed once, checked for everything ambiguous.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::response::Response;
+use crate::limits::HTTP1_HEADERS_MAX;
 
 /// How long the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +92,10 @@ impl Head {
         bytes: &[u8],
         fields_max: usize,
     ) -> Result<Option<(Self, usize)>, HeadError> {
-        let mut fields = vec![httparse::EMPTY_HEADER; fields_max];
-        let mut parsed = httparse::Request::new(&mut fields);
-        let len = match parsed.parse(bytes) {
+        let mut fields = [const { MaybeUninit::uninit() }; HTTP1_HEADERS_MAX];
+        let fields = &mut fields[..fields_max.min(HTTP1_HEADERS_MAX)];
+        let mut parsed = httparse::Request::new(&mut []);
+        let len = match parsed.parse_with_uninit_headers(bytes, fields) {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),

@@ -33,7 +33,7 @@ pub trait Service<E: Engine>: 'static {
 pub struct Http1Limits {
     /// Length of a head, bytes; then 431. At least [`limits::HTTP1_HEAD_BYTES_MIN`].
     pub head_bytes_max: usize,
-    /// Fields of a head; then 431.
+    /// Fields of a head; then 431. At most [`limits::HTTP1_HEADERS_MAX`].
     pub fields_max: usize,
     /// Time from the first byte of a head to its last, ms; then 408.
     pub head_ms_max: u64,
@@ -215,10 +215,9 @@ fn refuse<E: Engine>(engine: &E, mut stream: E::Stream, refusals: &Count) {
     engine.spawn_local(async move {
         let _place = place;
         let say = async {
-            let mut head = String::new();
             let response = Response::text(503, "overloaded").and_close();
-            let body = response.encode(false, false, &mut head);
-            stream.write_all_two(head.as_bytes(), body).await?;
+            let (head, body) = response.encode(false, false);
+            stream.write_all_two(&head, body).await?;
             linger(&mut stream).await
         };
         // It is a courtesy: a client that does not take it gets none.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use packetcrypt_bench::handler::{HandlerBenchError, HandlerOptions, run_handler};
+use packetcrypt_bench::handler::{Group, HandlerBenchError, HandlerOptions, run_handler};
 use packetcrypt_net::engine::EngineKind;
 
 use crate::failure::Failure;
@@ -27,13 +27,18 @@ pub(crate) struct BenchHandler {
     /// Where its files lie while it is measured [default: memory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Measure only these, separated by commas: validated, unvalidated (with downloads and small
+    /// requests), slow, sprayer
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    only: Vec<Group>,
 }
 
 impl BenchHandler {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let options = HandlerOptions { quick: self.quick, engine: self.engine, dir: self.dir };
+        let Self { quick, engine, dir, only, json } = self;
+        let options = HandlerOptions { quick, engine, dir, only };
         let report = run_handler(&options, &mut |row| {
-            if !self.json {
+            if !json {
                 eprintln!("{row}");
             }
         });
@@ -41,7 +46,7 @@ impl BenchHandler {
             HandlerBenchError::OneCpu(_) => Failure::usage(error),
             _ => Failure::failed(error),
         })?;
-        if self.json {
+        if json {
             println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::failed)?);
         } else {
             print!("{report}");
