@@ -20,11 +20,14 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use zerocopy::FromZeros;
+use memmap2::{MmapOptions, MmapRaw};
 
 const ABSENT: u8 = 0;
 const RESERVED: u8 = 1;
 const COMMITTED: u8 = 2;
+
+/// A key and a state.
+const PLACE_BYTES: usize = size_of::<AtomicU64>() + size_of::<AtomicU8>();
 
 /// The greatest capacity of a table, hashes: 36 GiB of places.
 pub const CAPACITY_MAX: usize = 1 << 31;
@@ -32,8 +35,12 @@ pub const CAPACITY_MAX: usize = 1 << 31;
 /// Known hashes of one parent block, see the module.
 #[derive(Debug)]
 pub struct DedupTable {
-    keys: Box<[AtomicU64]>,
-    states: Box<[AtomicU8]>,
+    /// Untouched zero pages at first, huge ones where there are some: a hash lies anywhere, and with
+    /// small pages each of the first few thousand would cost a page fault. The key of each place,
+    /// then the state of each place.
+    memory: MmapRaw,
+    /// A power of two.
+    places: usize,
     capacity: usize,
     used: AtomicUsize,
     shift: u32,
@@ -72,10 +79,14 @@ impl DedupTable {
     pub fn new(capacity: usize) -> Result<Self, NoMemory> {
         let capacity = capacity.clamp(1, CAPACITY_MAX);
         let places = (capacity * 2).next_power_of_two();
-        let out_of_memory = |_| NoMemory { capacity };
+        let memory = MmapOptions::new().len(places * PLACE_BYTES).map_anon();
+        let memory = MmapRaw::from(memory.map_err(|_| NoMemory { capacity })?);
+        #[cfg(target_os = "linux")]
+        // Small pages do as well, only slower.
+        let _ = memory.advise(memmap2::Advice::HugePage);
         Ok(Self {
-            keys: <[AtomicU64]>::new_box_zeroed_with_elems(places).map_err(out_of_memory)?,
-            states: <[AtomicU8]>::new_box_zeroed_with_elems(places).map_err(out_of_memory)?,
+            memory,
+            places,
             capacity,
             used: AtomicUsize::new(0),
             shift: u64::BITS - places.trailing_zeros(),
@@ -88,8 +99,8 @@ impl DedupTable {
         loop {
             // Asked for beside the key, also of a new hash: its reservation, which comes soon, then
             // waits for no memory. Here the waits for many hashes overlap.
-            let state = self.states[place].load(Ordering::Acquire);
-            match self.keys[place].load(Ordering::Acquire) {
+            let state = self.state(place).load(Ordering::Acquire);
+            match self.key(place).load(Ordering::Acquire) {
                 0 => return false,
                 key if key == hash => return self.is_committed_at(place, state),
                 _ => place = self.next(place),
@@ -99,14 +110,14 @@ impl DedupTable {
 
     /// Whether the hash at its place is committed, whose state was `state` before the key was read.
     fn is_committed_at(&self, place: usize, state: u8) -> bool {
-        state == COMMITTED || self.states[place].load(Ordering::Acquire) == COMMITTED
+        state == COMMITTED || self.state(place).load(Ordering::Acquire) == COMMITTED
     }
 
     /// Reserves `hash` (not 0) for the caller, or says why not.
     pub fn reserve(&self, hash: u64) -> Reservation {
         debug_assert_ne!(hash, 0, "0 marks an empty place");
         let Some(place) = self.find_or_claim(hash) else { return Reservation::Full };
-        let state = &self.states[place];
+        let state = self.state(place);
         match state.compare_exchange(ABSENT, RESERVED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Reservation::Fresh(Entry(place)),
             Err(COMMITTED) => Reservation::Committed,
@@ -116,12 +127,12 @@ impl DedupTable {
 
     /// The reserved hash becomes a known one.
     pub fn commit(&self, entry: Entry) {
-        self.states[entry.0].store(COMMITTED, Ordering::Release);
+        self.state(entry.0).store(COMMITTED, Ordering::Release);
     }
 
     /// The reserved hash is as if it had never come.
     pub fn release(&self, entry: Entry) {
-        self.states[entry.0].store(ABSENT, Ordering::Release);
+        self.state(entry.0).store(ABSENT, Ordering::Release);
     }
 
     /// Hashes that hold a place (committed, reserved and released).
@@ -143,13 +154,13 @@ impl DedupTable {
     fn find_or_claim(&self, hash: u64) -> Option<usize> {
         let mut place = self.home(hash);
         loop {
-            match self.keys[place].load(Ordering::Acquire) {
+            match self.key(place).load(Ordering::Acquire) {
                 0 => {
                     if self.used.fetch_add(1, Ordering::AcqRel) >= self.capacity {
                         self.used.fetch_sub(1, Ordering::AcqRel);
                         return None;
                     }
-                    let claim = self.keys[place].compare_exchange(
+                    let claim = self.key(place).compare_exchange(
                         0,
                         hash,
                         Ordering::AcqRel,
@@ -174,7 +185,23 @@ impl DedupTable {
     }
 
     fn next(&self, place: usize) -> usize {
-        (place + 1) & (self.keys.len() - 1)
+        (place + 1) & (self.places - 1)
+    }
+
+    fn key(&self, place: usize) -> &AtomicU64 {
+        assert!(place < self.places, "places come from `home` and `next`");
+        // SAFETY: the mapping begins with `places` keys, lives as long as `self`, and begins at a
+        // page, which aligns it. The word is accessed through this function only.
+        unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().cast::<u64>().add(place)) }
+    }
+
+    fn state(&self, place: usize) -> &AtomicU8 {
+        assert!(place < self.places, "places come from `home` and `next`");
+        // SAFETY: behind the keys there is a byte for each place; as for `key`.
+        unsafe {
+            let states = self.memory.as_mut_ptr().add(self.places * size_of::<AtomicU64>());
+            AtomicU8::from_ptr(states.add(place))
+        }
     }
 }
 

@@ -171,6 +171,14 @@ impl Client {
         Ok(Self { stream, received: Vec::new() })
     }
 
+    /// Sends a request that is to be refused.
+    pub(super) fn refused(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request)?;
+        let reply = self.reply()?;
+        let json: Value = serde_json::from_slice(&reply).map_err(io::Error::other)?;
+        if json["result"].is_null() { Ok(()) } else { Err(io::Error::other("not refused")) }
+    }
+
     /// What is answered to a post.
     fn acknowledged(&mut self) -> io::Result<Acknowledged> {
         let reply = self.reply()?;

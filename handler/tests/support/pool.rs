@@ -163,7 +163,7 @@ impl Handler {
             handler.running.stats().parents.first().map(|parent| i64::from(parent.height))
                 == Some(tip)
         };
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if knows_tip(&handler) {
                 return handler;
             }

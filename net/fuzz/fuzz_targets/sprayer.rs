@@ -64,7 +64,7 @@ fuzz_target!(|input: (bool, &[u8])| {
     socket.send_to(bytes, sprayer.local_addr()).expect("loopback takes it");
     let (records, others) = expected(bytes, is_source);
     let want = (before.0 + records, before.1 + others);
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(15);
     while seen(&sprayer.stats()) != want {
         assert!(Instant::now() < end, "{:?} instead of {want:?}", seen(&sprayer.stats()));
         std::hint::spin_loop();

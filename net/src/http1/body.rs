@@ -253,6 +253,7 @@ impl<'c, E: Engine> Body<'c, E> {
         let owes_continue = std::mem::take(&mut self.progress.owes_continue);
         let (stream, buffer) = (&mut *self.stream, &mut *self.buffer);
         let place_len = place.len();
+        let room_len = if and_more { buffer.room().len() } else { 0 };
         let receive = async {
             if owes_continue {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -270,6 +271,9 @@ impl<'c, E: Engine> Body<'c, E> {
             Some(Ok(len)) if len > 0 => {
                 let in_place = len.min(place_len);
                 self.buffer.filled_more(len - in_place);
+                if and_more && len == place_len + room_len {
+                    self.buffer.widen();
+                }
                 return Ok(in_place);
             }
             Some(Ok(_)) => (BodyError::Ended, |c| &c.bodies_cut),

@@ -42,6 +42,17 @@ impl Buffer {
         len
     }
 
+    /// Drops the empty lines in front of a request, which a client may send (RFC 9112, 2.2).
+    pub(super) fn skip_empty_lines(&mut self) {
+        loop {
+            match self.filled() {
+                [b'\n', ..] => self.consume(1),
+                [b'\r', b'\n', ..] => self.consume(2),
+                _ => return,
+            }
+        }
+    }
+
     /// Whether nothing more fits.
     pub(super) fn is_full(&self) -> bool {
         self.end - self.start >= self.bytes_max
@@ -58,6 +69,13 @@ impl Buffer {
             self.bytes.resize(len, 0);
         }
         &mut self.bytes[self.end..]
+    }
+
+    /// Twice as much room, within the bound: for a sender that fills it each time, while the memory
+    /// of slow ones stays small.
+    pub(super) fn widen(&mut self) {
+        let len = (self.bytes.len() * 2).min(self.bytes_max);
+        self.bytes.resize(len.max(self.bytes.len()), 0);
     }
 
     /// Says that `len` bytes of the room were filled.
@@ -85,6 +103,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn empty_lines_go_and_nothing_else() {
+        for (bytes, rest) in [
+            ("\n\r\n\nGET\n\n", "GET\n\n"),
+            ("\r", "\r"),
+            ("\r\n\r", "\r"),
+            (" \n", " \n"),
+            ("\n", ""),
+        ] {
+            let mut buffer = Buffer::new(100);
+            buffer.room()[..bytes.len()].copy_from_slice(bytes.as_bytes());
+            buffer.filled_more(bytes.len());
+            buffer.skip_empty_lines();
+            assert_eq!(buffer.filled(), rest.as_bytes());
+        }
+    }
+
+    #[test]
     fn grows_to_its_bound_and_no_further() {
         let mut buffer = Buffer::new(10_000);
         let mut received = 0u32;
@@ -98,6 +133,8 @@ mod tests {
             buffer.filled_more(len);
         }
         assert_eq!((buffer.filled().len(), buffer.room().len()), (10_000, 0));
+        buffer.widen();
+        assert!(buffer.room().is_empty());
         let mut first = [9; 300];
         assert_eq!(buffer.take(&mut first), 300);
         assert_eq!((first[0], first[299]), (0, 43));
@@ -107,5 +144,7 @@ mod tests {
         assert!(buffer.filled().is_empty());
         buffer.release_if_empty();
         assert_eq!(buffer.room().len(), FIRST_BYTES);
+        buffer.widen();
+        assert_eq!(buffer.room().len(), 2 * FIRST_BYTES);
     }
 }

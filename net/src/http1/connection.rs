@@ -98,6 +98,7 @@ impl<E: Engine> Connection<E> {
 
     async fn next_head(&mut self, buffer: &mut Buffer) -> NextHead {
         let limits = self.shared.limits;
+        buffer.skip_empty_lines();
         if buffer.filled().is_empty() {
             let idle = Duration::from_millis(limits.idle_ms_max);
             let received = tokio::select! {
@@ -116,6 +117,9 @@ impl<E: Engine> Connection<E> {
         let deadline = Instant::now() + Duration::from_millis(limits.head_ms_max);
         let mut searched = 0;
         loop {
+            // The end of a head is the first empty line behind something; however the bytes were
+            // cut, the answer is the same.
+            buffer.skip_empty_lines();
             let bytes = buffer.filled();
             // Parsing begins when an empty line is there: a head that comes byte by byte must
             // not be parsed once a byte.

@@ -27,7 +27,7 @@ fn start(password: &str, subscribe_to: &[SocketAddr]) -> Sprayer {
 fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < Duration::from_secs(10), "did not come true in 10 s");
+        assert!(start.elapsed() < Duration::from_secs(60), "did not come true in a minute");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -39,7 +39,7 @@ fn subscribers(sprayer: &Sprayer) -> usize {
 fn collect(sprayer: &Sprayer, count: usize) -> Vec<u32> {
     let start = Instant::now();
     let mut seen = Vec::new();
-    while seen.len() < count && start.elapsed() < Duration::from_secs(10) {
+    while seen.len() < count && start.elapsed() < Duration::from_secs(60) {
         let batch = sprayer.received().pop_timeout(Duration::from_millis(100));
         seen.extend(batch.into_iter().flat_map(|b| b.announcements).map(|a| number(&a)));
     }
@@ -147,6 +147,32 @@ fn the_recorded_datagram_is_taken_from_those_subscribed_to_only() {
     sprayer.refuse_source(batch.from);
     sender.send_to(&[0; 1032], sprayer.local_addr()).unwrap();
     until(|| sprayer.stats().stranger_datagrams == cases + 1);
+}
+
+/// Who does not know the password gets nothing, and can not make anybody else get anything.
+#[test]
+fn wrong_passwords_and_records_in_the_name_of_others() {
+    let source = UdpSocket::bind(LOCAL).unwrap();
+    let sprayer = start("right", &[source.local_addr().unwrap()]);
+    let stranger = UdpSocket::bind(LOCAL).unwrap();
+    let subscription = |password: &str| {
+        packetcrypt_proto::datagram::Subscription::new(password).to_bytes().unwrap()
+    };
+    for password in ["wrong", "", "right ", "Right"] {
+        stranger.send_to(&subscription(password), sprayer.local_addr()).unwrap();
+    }
+    until(|| sprayer.stats().wrong_passwords == 4);
+    assert_eq!(subscribers(&sprayer), 0);
+    // Records of one who is not subscribed to are not taken.
+    stranger.send_to(&[7; 1032], sprayer.local_addr()).unwrap();
+    until(|| sprayer.stats().stranger_datagrams == 1);
+    assert_eq!((sprayer.stats().received, sprayer.stats().incoming.pushed), (0, 0));
+    // With the password it is a subscriber, and nobody else is.
+    stranger.send_to(&subscription("right"), sprayer.local_addr()).unwrap();
+    until(|| subscribers(&sprayer) == 1);
+    let peers = sprayer.stats().peers;
+    let subscriber = peers.iter().find(|peer| peer.is_subscriber).unwrap();
+    assert_eq!(subscriber.addr, stranger.local_addr().unwrap());
 }
 
 #[test]
