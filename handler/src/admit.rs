@@ -249,6 +249,23 @@ fn parse_header<'a, T: std::str::FromStr>(
 }
 
 #[cfg(test)]
+impl Parent {
+    /// A block of height 12 in a pool of one handler.
+    pub(crate) fn sample(capacity: usize) -> Self {
+        Self {
+            height: 12,
+            hash: Hash32([3; 32]),
+            sig_key: None,
+            min_work: CompactTarget(0x207f_ffff),
+            ann_version: 1,
+            handlers: 1,
+            own_index: 0,
+            known: Arc::new(DedupTable::new(capacity).unwrap()),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

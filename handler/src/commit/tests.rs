@@ -59,16 +59,7 @@ fn options(dir: &std::path::Path) -> StoreOptions {
 fn bench(capacity: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(options(dir.path()), |_| false).unwrap();
-    let parent = Arc::new(Parent {
-        height: 12,
-        hash: Hash32([3; 32]),
-        sig_key: None,
-        min_work: CompactTarget(0x207f_ffff),
-        ann_version: 1,
-        handlers: 1,
-        own_index: 0,
-        known: Arc::new(DedupTable::new(capacity).unwrap()),
-    });
+    let parent = Arc::new(Parent::sample(capacity));
     let parents = Arc::new(Parents::default());
     parents.set_for_test(Arc::clone(&parent));
     let (log, sprayed) = (TestLog::default(), TestSpray::default());

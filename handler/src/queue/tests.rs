@@ -3,25 +3,10 @@ use std::net::IpAddr;
 use super::*;
 use crate::admit::{Head, Parent};
 use crate::body::{Body, BodyMemory};
-use crate::dedup::DedupTable;
 use crate::post::Answer;
 use crate::stats::Counters;
-use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_net::metrics::Metrics;
 use tokio::sync::oneshot;
-
-fn parent() -> Arc<Parent> {
-    Arc::new(Parent {
-        height: 12,
-        hash: Hash32([3; 32]),
-        sig_key: None,
-        min_work: CompactTarget(0x207f_ffff),
-        ann_version: 1,
-        handlers: 1,
-        own_index: 0,
-        known: Arc::new(DedupTable::new(10).unwrap()),
-    })
-}
 
 fn counters() -> Arc<Counters> {
     Arc::new(Counters::new(&mut Metrics::new("handler")))
@@ -31,7 +16,7 @@ fn post(counters: &Arc<Counters>, budget: &Arc<BodyMemory>) -> (Post, oneshot::R
     let body = Body::holding(budget, &[0; 2048]);
     let head = Head { sver: 1, worknum: 13, pay_to: "abc".to_owned() };
     let source = IpAddr::from([127, 0, 0, 1]);
-    Post::new(head, parent(), body, source, Arc::clone(counters))
+    Post::new(head, Arc::new(Parent::sample(10)), body, source, Arc::clone(counters))
 }
 
 /// How many posts a worker gets, none of which was sifted before.

@@ -1,23 +1,8 @@
 use super::*;
-use crate::dedup::DedupTable;
-use packetcrypt_core::bytes::CompactTarget;
-
-fn parent() -> Parent {
-    Parent {
-        height: 12,
-        hash: Hash32([3; 32]),
-        sig_key: None,
-        min_work: CompactTarget(0x207f_ffff),
-        ann_version: 1,
-        handlers: 1,
-        own_index: 0,
-        known: Arc::new(DedupTable::new(10).unwrap()),
-    }
-}
 
 #[test]
 fn each_hash_is_a_candidate_once_and_known_ones_are_none() {
-    let parent = parent();
+    let parent = Parent::sample(10);
     if let crate::dedup::Reservation::Fresh(entry) = parent.known.reserve(7) {
         parent.known.commit(entry);
     }
