@@ -32,6 +32,8 @@ pub(crate) use avx512::Avx512;
 pub(crate) use neon::Neon;
 pub(crate) use prefetch::prefetch;
 
+use crate::primitives::blake2b;
+
 /// The most lanes of 64-bit words that an instruction set has.
 pub(crate) const LANES_64_MAX: usize = 8;
 /// The most lanes of 32-bit words that an instruction set has.
@@ -130,6 +132,12 @@ pub(crate) trait Simd: Copy {
     /// The first and the second words of pairs that lie side by side, one pair a lane, of which
     /// there are [`Simd::LANES_64`].
     fn pairs_64(self, pairs: &[[u8; 16]]) -> (Self::W64, Self::W64);
+
+    /// The twelve rounds of BLAKE2b on its working vector (RFC 7693, 3.2), a message a lane.
+    #[inline(always)]
+    fn blake2b_rounds(self, v: &mut [Self::W64; 16], message: &[Self::W64; 16]) {
+        blake2b::lanes::rounds(v, message);
+    }
 
     /// Reads a vector: the first [`Simd::LANES_32`] words.
     fn load_32(self, words: &[u32; LANES_32_MAX]) -> Self::W32;

@@ -176,6 +176,10 @@ impl Execute for AnyExecutor {
         self.chosen().load(program);
     }
 
+    fn load_for(&mut self, program: &Program, items: usize) {
+        self.chosen().load_for(program, items);
+    }
+
     fn run(
         &mut self,
         program: &Program,

@@ -1,5 +1,7 @@
 //! Engines that the user forces, for a whole process.
 
+use alloc::boxed::Box;
+use alloc::string::String;
 use core::fmt;
 
 use packetcrypt_core::Backend;
@@ -76,16 +78,17 @@ pub fn force(executor: Option<Executor>, backend: Option<Backend>) -> Result<(),
     Ok(())
 }
 
-/// As [`force`], with the names that [`EXECUTOR_VARIABLE`] and [`BACKEND_VARIABLE`] have: for tests,
-/// so that a whole suite can be run with engines that are not the best of the machine.
+/// As [`force`], with the names that [`EXECUTOR_VARIABLE`] and [`BACKEND_VARIABLE`] have; `variable`
+/// reads the environment, which this crate can not. For tests: a whole suite can be run with engines
+/// that are not the best of the machine.
 ///
 /// # Errors
 /// [`EngineError`], or a name that no engine has.
-#[cfg(feature = "std")]
-pub fn force_by_environment() -> Result<(), alloc::boxed::Box<dyn core::error::Error>> {
-    let executor = std::env::var(EXECUTOR_VARIABLE).ok();
-    let backend = std::env::var(BACKEND_VARIABLE).ok();
-    let executor = executor.map(|name| name.parse()).transpose()?;
-    let backend = backend.map(|name| name.parse()).transpose()?;
+pub fn force_by_environment<E>(
+    variable: impl Fn(&'static str) -> Result<String, E>,
+) -> Result<(), Box<dyn core::error::Error>> {
+    let named = |name| variable(name).ok();
+    let executor = named(EXECUTOR_VARIABLE).map(|name| name.parse()).transpose()?;
+    let backend = named(BACKEND_VARIABLE).map(|name| name.parse()).transpose()?;
     Ok(force(executor, backend)?)
 }

@@ -47,21 +47,23 @@ impl core::error::Error for JitError {}
 #[derive(Debug)]
 enum Engine {}
 
-/// Items of a program that are interpreted before it is compiled, if they come in calls of few:
-/// compiling takes the time of about as many. Checks of announcements of different jobs run one item
-/// of a program, then load that of the next announcement.
+/// Items of a program that are interpreted before it is compiled, if they come in calls of few and
+/// nobody said how many there will be: compiling takes the time of about as many. Checks of
+/// announcements of different jobs run one item of a program, then load another.
 const INTERPRETED_MAX: usize = 2;
 
 /// Compiles programs and runs them: some 2 MiB, most of it code.
 ///
-/// Loading is free; a program is compiled when it is run for more than a few items, once for few a
-/// call and once for many if both happen.
+/// Loading is free; a program is compiled when it is run for more than a few items or was loaded for
+/// them, once for few a call and once for many if both happen.
 #[derive(Debug)]
 pub struct Jit {
     engine: Engine,
     ops_max: u32,
     /// Items of a program that may be interpreted before it is compiled.
     interpreted_max: usize,
+    /// The same of the loaded program.
+    interpreted_now_max: usize,
     /// Items of the loaded program that were interpreted so.
     interpreted: usize,
     loaded: Loaded,
@@ -107,6 +109,7 @@ impl Jit {
             engine,
             ops_max,
             interpreted_max: 0,
+            interpreted_now_max: 0,
             interpreted: 0,
             loaded: Loaded::Fallback,
             lowered: Box::new(Lowered::new()),
@@ -143,9 +146,17 @@ impl Execute for Jit {
     fn load(&mut self, program: &Program) {
         self.loaded = Loaded::AsWords;
         self.interpreted = 0;
+        self.interpreted_now_max = self.interpreted_max;
         self.fallback.load(program);
         #[cfg(all(target_arch = "x86_64", unix))]
         self.engine.forget();
+    }
+
+    fn load_for(&mut self, program: &Program, items: usize) {
+        self.load(program);
+        if items > self.interpreted_max {
+            self.interpreted_now_max = 0;
+        }
     }
 
     fn run(
@@ -156,7 +167,7 @@ impl Execute for Jit {
         cycles: u32,
     ) -> Result<(), ExecError> {
         assert_eq!(items.len(), states.len(), "an item for each state");
-        if self.interpreted + items.len() <= self.interpreted_max {
+        if self.interpreted + items.len() <= self.interpreted_now_max {
             self.interpreted += items.len();
             return self.fallback.run(program, items, states, cycles);
         }

@@ -18,7 +18,7 @@
 
 extern crate alloc;
 
-#[cfg(any(test, feature = "std"))]
+#[cfg(test)]
 extern crate std;
 
 mod executor;
@@ -30,7 +30,7 @@ mod memory;
 mod x86_64;
 
 pub use executor::{AnyExecutor, Executor, UnknownExecutorError};
-#[cfg(feature = "std")]
-pub use force::force_by_environment;
-pub use force::{BACKEND_VARIABLE, EXECUTOR_VARIABLE, EngineError, force, require};
+pub use force::{
+    BACKEND_VARIABLE, EXECUTOR_VARIABLE, EngineError, force, force_by_environment, require,
+};
 pub use jit::{Jit, JitError};

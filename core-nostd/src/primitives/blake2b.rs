@@ -1,7 +1,7 @@
 //! BLAKE2b without key, salt and personalisation (spec 01, 2): single messages, and many messages
 //! of one length a call.
 
-mod lanes;
+pub(crate) mod lanes;
 
 use core::borrow::Borrow;
 

@@ -95,9 +95,11 @@ pub fn expand(seed: &[u8; 32], num: u32, out: &mut [u8]) {
 
 /// [`expand`] on a back end: for outputs of many blocks.
 pub fn expand_long(seed: &[u8; 32], num: u32, out: &mut [u8], backend: Backend) {
-    out.fill(0);
-    let run = Run { stream: 0, counter: 0, at: 0, len: out.len() };
-    apply_runs(out, &[KeyStream::of_expand(seed, num)], &[run], backend);
+    let stream = &KeyStream::of_expand(seed, num);
+    match backend.level() {
+        Some(level) => level.run(lanes::Series { stream, word: lanes::COUNTER, first: 0, out }),
+        None => stream.write(0, out),
+    }
 }
 
 /// `expand(seed, 64, num)` for consecutive numbers.
@@ -107,20 +109,11 @@ pub fn expand_numbers(
     out: &mut [[u8; BLOCK_BYTES]],
     backend: Backend,
 ) {
-    /// Numbers of one round.
-    const ROUND: usize = crate::simd::LANES_32_MAX;
-    let mut num = first;
-    for out in out.chunks_mut(ROUND) {
-        let data = out.as_flattened_mut();
-        data.fill(0);
-        let mut streams = [KeyStream([0; BLOCK_BYTES]); ROUND];
-        let mut runs = [Run { stream: 0, counter: 0, at: 0, len: BLOCK_BYTES }; ROUND];
-        let count = data.len() / BLOCK_BYTES;
-        for (stream, run) in runs[..count].iter_mut().enumerate() {
-            streams[stream] = KeyStream::of_expand(seed, num);
-            *run = Run { stream, at: BLOCK_BYTES * stream, ..*run };
-            num = num.wrapping_add(1);
-        }
-        apply_runs(data, &streams, &runs[..count], backend);
+    if let Some(level) = backend.level() {
+        let (stream, out) = (&KeyStream::of_expand(seed, first), out.as_flattened_mut());
+        return level.run(lanes::Series { stream, word: lanes::NUMBER, first, out });
+    }
+    for (num, out) in out.iter_mut().enumerate() {
+        expand(seed, first.wrapping_add(num as u32), out);
     }
 }

@@ -12,6 +12,13 @@ pub trait Execute {
     /// Makes ready to run a program, e.g. compiles it.
     fn load(&mut self, program: &Program);
 
+    /// [`load`](Execute::load) by a caller that knows how many items it is going to run one by one:
+    /// whether it pays to compile the program.
+    fn load_for(&mut self, program: &Program, items: usize) {
+        let _ = items;
+        self.load(program);
+    }
+
     /// Runs the program over each state for its item: 2 cycles in announcements (spec 02, 8).
     ///
     /// `program` must be the one of the last [`load`](Execute::load): an implementation may read

@@ -1,6 +1,8 @@
 //! AVX2: four lanes of 64 bits, eight of 32.
 #![allow(unsafe_code)]
 
+mod blake2b;
+
 use core::arch::asm;
 use core::arch::x86_64::*;
 use core::ops::{Add, BitAnd, BitXor};
@@ -32,6 +34,7 @@ macro_rules! avx2 {
 
 /// Four words of 64 bits.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(crate) struct U64x4(__m256i);
 
 /// Eight words of 32 bits.
@@ -85,6 +88,11 @@ impl Simd for Avx2 {
             U64x4(_mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_unpacklo_epi64(ab, cd))),
             U64x4(_mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_unpackhi_epi64(ab, cd))),
         ))
+    }
+
+    #[inline(always)]
+    fn blake2b_rounds(self, v: &mut [U64x4; 16], message: &[U64x4; 16]) {
+        avx2!(blake2b::rounds(v, message));
     }
 
     #[inline(always)]

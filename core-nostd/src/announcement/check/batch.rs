@@ -158,7 +158,7 @@ struct Part<'a, 'b> {
     indexes: &'a [u16],
     jobs: Vec<Job, GROUP_MAX>,
     /// The number of the item that each lane read last, and then of its item in table 1.
-    nums: Vec<u64, GROUP_MAX>,
+    nums: [u64; GROUP_MAX],
     /// What is wrong with it.
     errors: [Option<AnnError>; GROUP_MAX],
 }
@@ -181,8 +181,8 @@ impl Verifier<'_> {
         indexes: &[u16],
         results: &mut [Result<Hash32, AnnError>],
     ) {
-        let mut part =
-            Part { batch, indexes, jobs: Vec::new(), nums: Vec::new(), errors: [None; GROUP_MAX] };
+        let (nums, errors) = ([0; GROUP_MAX], [None; GROUP_MAX]);
+        let mut part = Part { batch, indexes, jobs: Vec::new(), nums, errors };
         self.start(&mut part);
         self.search(&mut part);
         self.prove(&mut part);
@@ -220,17 +220,27 @@ impl Verifier<'_> {
     }
 
     /// Steps 3 to 5: the work hash, and whether the prefix belongs to it.
+    ///
+    /// Job by job, so that a program is loaded once for all reads: to compile it takes much longer
+    /// than the updates of a job with few announcements gain from those of others beside them.
     fn search(&mut self, part: &mut Part<'_, '_>) {
-        for read in 1..=ITEM_READS {
-            part.nums = self.search[..part.len()].iter().map(item_index).collect();
-            let places = self.make_items(part, |job| &job.seed_2);
-            let items: Vec<&[u8; ITEM_BYTES], GROUP_MAX> =
-                places.iter().map(|place| self.items[*place].first_half()).collect();
-            let states = &mut self.search[..part.len()];
-            if read < ITEM_READS {
-                lanes::update_between(states, &items, self.backend);
-            } else {
-                lanes::update(states, &items, self.backend);
+        for job in &part.jobs {
+            let lanes = job.lanes.clone();
+            let (nums, errors) = (&mut part.nums[lanes.clone()], &mut part.errors[lanes.clone()]);
+            let runs = ITEM_READS * nums.len();
+            for read in 1..=ITEM_READS {
+                for (num, state) in nums.iter_mut().zip(&self.search[lanes.clone()]) {
+                    *num = item_index(state);
+                }
+                let places = self.make_items(&lanes, &job.seed_2, nums, errors, runs);
+                let items: Vec<&[u8; ITEM_BYTES], GROUP_MAX> =
+                    places.iter().map(|place| self.items[*place].first_half()).collect();
+                let states = &mut self.search[lanes.clone()];
+                if read < ITEM_READS {
+                    lanes::update_between(states, &items, self.backend);
+                } else {
+                    lanes::update(states, &items, self.backend);
+                }
             }
         }
         lanes::finish(&mut self.search[..part.len()], self.backend);
@@ -247,7 +257,11 @@ impl Verifier<'_> {
         if part.errors[..part.len()].iter().all(Option::is_some) {
             return;
         }
-        let places = self.make_items(part, |job| &job.ann_hash_0);
+        let mut places: Vec<usize, GROUP_MAX> = Vec::new();
+        for Job { lanes, ann_hash_0, .. } in &part.jobs {
+            let (nums, errors) = (&part.nums[lanes.clone()], &mut part.errors[lanes.clone()]);
+            places.extend(self.make_items(lanes, ann_hash_0, nums, errors, nums.len()));
+        }
         let leaves: Vec<&[u8; ITEM_BYTES], GROUP_MAX> =
             places.iter().map(|place| self.items[*place].first_half()).collect();
         let mut hashes = [Hash64::ZERO; GROUP_MAX];
@@ -275,45 +289,40 @@ impl Verifier<'_> {
         }
     }
 
-    /// Makes the item that each lane wants of the table that `seed_of` names, each item once;
-    /// returns where the item of each lane is. Lanes that have an error get any.
+    /// Makes the items `nums` that the lanes of a job want of a table, by the seed of the table, each
+    /// item once; returns where the item of each lane is. Lanes that have an error get any. `runs`
+    /// is how many items of the table are going to be made at the most.
     fn make_items(
         &mut self,
-        part: &mut Part<'_, '_>,
-        seed_of: impl Fn(&Job) -> &Hash64,
+        lanes: &Range<usize>,
+        seed: &Hash64,
+        nums: &[u64],
+        errors: &mut [Option<AnnError>],
+        runs: usize,
     ) -> Vec<usize, GROUP_MAX> {
-        let mut places: Vec<usize, GROUP_MAX> = (0..part.len()).collect();
-        for job in &part.jobs {
-            let errors = &mut part.errors[job.lanes.clone()];
-            if errors.iter().all(Option::is_some) {
-                continue;
-            }
-            let seed = seed_of(job);
-            let Ok(program) = self.programs.of_seed(seed.lo(), self.backend) else {
-                errors.iter_mut().for_each(|error| *error = error.or(Some(AnnError::BadProgram)));
-                continue;
-            };
-            self.loader.load(seed.lo(), program);
-            let nums = &part.nums[job.lanes.clone()];
-            let (wanted, place_of) = distinct(nums);
-            let items = &mut self.items[job.lanes.start..][..wanted.len()];
-            let exec = &mut *self.loader.exec;
-            if items_v1(program, seed.hi(), &wanted, items, exec, self.backend).is_err() {
-                // One of them failed, and with it all: they are made one by one.
-                for (lane, num) in nums.iter().enumerate() {
-                    let item = core::slice::from_mut(&mut self.items[job.lanes.start + lane]);
-                    let made = items_v1(program, seed.hi(), &[*num], item, exec, self.backend);
-                    if made.is_err() {
-                        errors[lane] = errors[lane].or(Some(AnnError::BadProgramExec));
-                    }
-                }
-                continue;
-            }
-            for (lane, place) in job.lanes.clone().zip(place_of) {
-                places[lane] = job.lanes.start + usize::from(place);
+        let own_places = lanes.clone().collect();
+        if errors.iter().all(Option::is_some) {
+            return own_places;
+        }
+        let Ok(program) = self.programs.of_seed(seed.lo(), self.backend) else {
+            errors.iter_mut().for_each(|error| *error = error.or(Some(AnnError::BadProgram)));
+            return own_places;
+        };
+        self.loader.load(seed.lo(), program, runs);
+        let (wanted, place_of) = distinct(nums);
+        let items = &mut self.items[lanes.start..][..wanted.len()];
+        let exec = &mut *self.loader.exec;
+        if items_v1(program, seed.hi(), &wanted, items, exec, self.backend).is_ok() {
+            return place_of.iter().map(|place| lanes.start + usize::from(*place)).collect();
+        }
+        // One of them failed, and with it all: they are made one by one.
+        for (lane, num) in nums.iter().enumerate() {
+            let item = core::slice::from_mut(&mut self.items[lanes.start + lane]);
+            if items_v1(program, seed.hi(), &[*num], item, exec, self.backend).is_err() {
+                errors[lane] = errors[lane].or(Some(AnnError::BadProgramExec));
             }
         }
-        places
+        own_places
     }
 }
 

@@ -77,10 +77,10 @@ impl<'e> Loader<'e> {
         Loader { exec, loaded: None }
     }
 
-    /// Loads the program of a seed unless it is the one that is loaded.
-    pub(super) fn load(&mut self, seed: &[u8; 32], program: &Program) {
+    /// Loads the program of a seed, to be run for so many items, unless it is the one that is loaded.
+    pub(super) fn load(&mut self, seed: &[u8; 32], program: &Program, items: usize) {
         if self.loaded.as_ref() != Some(seed) {
-            self.exec.load(program);
+            self.exec.load_for(program, items);
             self.loaded = Some(*seed);
         }
     }

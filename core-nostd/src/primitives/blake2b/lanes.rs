@@ -25,7 +25,7 @@ const IV: [u64; 8] = [
 ];
 
 /// The order of the message words in each round; rounds 10 and 11 are as 0 and 1.
-const SIGMA: [[usize; 16]; 12] = [
+pub(crate) const SIGMA: [[usize; 16]; 12] = [
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
     [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
     [11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4],
@@ -121,24 +121,25 @@ impl<S: Simd> Kernel<S> for Lanes<'_> {
         // The parameter block: digest length, no key, fanout and depth 1.
         state[0] = state[0] ^ simd.splat_64(0x0101_0000 ^ self.digest_bytes as u64);
 
-        let whole_blocks = len.saturating_sub(1) / BLOCK_BYTES;
-        for block in 0..whole_blocks {
+        // One loop for all blocks: two copies of the rounds do not fit where a CPU keeps what it
+        // has decoded.
+        let blocks = len.div_ceil(BLOCK_BYTES).max(1);
+        let mut padded = [[0; BLOCK_BYTES]; LANES_64_MAX];
+        for block in 0..blocks {
             let from = block * BLOCK_BYTES;
-            let mut rows = [&[0; BLOCK_BYTES]; LANES_64_MAX];
+            if len - from < BLOCK_BYTES {
+                for (block, message) in padded[..S::LANES_64].iter_mut().zip(self.messages) {
+                    block[..len - from].copy_from_slice(&message[from..]);
+                }
+            }
+            let mut rows = padded.each_ref();
             for (row, message) in rows.iter_mut().zip(self.messages) {
-                *row = message[from..].first_chunk().expect("not the last block");
+                *row = message[from..].first_chunk().unwrap_or(*row);
             }
             let words = simd.columns_64(&rows[..S::LANES_64]);
-            let end = (from + BLOCK_BYTES) as u64;
-            compress(simd, &mut state, &words, end, false);
+            let end = len.min(from + BLOCK_BYTES) as u64;
+            compress(simd, &mut state, &words, end, block + 1 == blocks);
         }
-        let mut blocks = [[0; BLOCK_BYTES]; LANES_64_MAX];
-        let rest = len - whole_blocks * BLOCK_BYTES;
-        for (block, message) in blocks[..S::LANES_64].iter_mut().zip(self.messages) {
-            block[..rest].copy_from_slice(&message[len - rest..]);
-        }
-        let words = simd.columns_64(&blocks.each_ref()[..S::LANES_64]);
-        compress(simd, &mut state, &words, len as u64, true);
         for (word, column) in state.into_iter().zip(self.columns) {
             word.store(column);
         }
@@ -162,22 +163,28 @@ fn compress<S: Simd>(
     v[12] = v[12] ^ simd.splat_64(end);
     v[14] = v[14] ^ simd.splat_64(if is_last { u64::MAX } else { 0 });
 
-    // Written out, so that the message words of a round are named at compile time.
-    round::<0, _>(&mut v, message);
-    round::<1, _>(&mut v, message);
-    round::<2, _>(&mut v, message);
-    round::<3, _>(&mut v, message);
-    round::<4, _>(&mut v, message);
-    round::<5, _>(&mut v, message);
-    round::<6, _>(&mut v, message);
-    round::<7, _>(&mut v, message);
-    round::<8, _>(&mut v, message);
-    round::<9, _>(&mut v, message);
-    round::<10, _>(&mut v, message);
-    round::<11, _>(&mut v, message);
+    simd.blake2b_rounds(&mut v, message);
     for i in 0..8 {
         state[i] = state[i] ^ v[i] ^ v[i + 8];
     }
+}
+
+/// The rounds of the compression function, for every instruction set.
+#[inline(always)]
+pub(crate) fn rounds<W: Words64>(v: &mut [W; 16], message: &[W; 16]) {
+    // Written out, so that the message words of a round are named at compile time.
+    round::<0, _>(v, message);
+    round::<1, _>(v, message);
+    round::<2, _>(v, message);
+    round::<3, _>(v, message);
+    round::<4, _>(v, message);
+    round::<5, _>(v, message);
+    round::<6, _>(v, message);
+    round::<7, _>(v, message);
+    round::<8, _>(v, message);
+    round::<9, _>(v, message);
+    round::<10, _>(v, message);
+    round::<11, _>(v, message);
 }
 
 #[inline(always)]

@@ -53,6 +53,42 @@ impl<S: Simd> Kernel<S> for Runs<'_> {
     }
 }
 
+/// Blocks of one key stream, or first blocks of key streams with consecutive numbers: what differs from
+/// block to block is one word, counted up.
+pub(super) struct Series<'a> {
+    pub(super) stream: &'a KeyStream,
+    /// The word that is counted up: [`COUNTER`] or [`NUMBER`].
+    pub(super) word: usize,
+    pub(super) first: u32,
+    /// Where the blocks go, the last one cut.
+    pub(super) out: &'a mut [u8],
+}
+
+/// The word of a block that is its counter.
+pub(super) const COUNTER: usize = 12;
+/// The word of a block of the byte expander that is its number.
+pub(super) const NUMBER: usize = 13;
+
+impl<S: Simd> Kernel<S> for Series<'_> {
+    #[inline(always)]
+    fn run(self, simd: S) {
+        let mut input = simd.columns_32(&[&self.stream.0; LANES_32_MAX]);
+        let mut counters = [0; LANES_32_MAX];
+        let mut next = self.first;
+        let mut blocks = [[0; BLOCK_BYTES]; LANES_32_MAX];
+        for out in self.out.chunks_mut(S::LANES_32 * BLOCK_BYTES) {
+            for counter in &mut counters[..S::LANES_32] {
+                *counter = next;
+                next = next.wrapping_add(1);
+            }
+            input[self.word] = simd.load_32(&counters);
+            mix_columns(simd, &input, &mut blocks);
+            let len = out.len();
+            out.copy_from_slice(&blocks.as_flattened()[..len]);
+        }
+    }
+}
+
 /// XORs a block, or the beginning of one, into some data.
 #[inline(always)]
 fn xor(data: &mut [u8], block: &[u8; BLOCK_BYTES]) {
@@ -76,8 +112,18 @@ fn mix<S: Simd>(
     blocks: &mut [[u8; BLOCK_BYTES]; LANES_32_MAX],
 ) {
     let mut input = simd.columns_32(inputs);
-    input[12] = simd.load_32(counters);
-    let mut v = input;
+    input[COUNTER] = simd.load_32(counters);
+    mix_columns(simd, &input, blocks);
+}
+
+/// The block function on blocks whose words are in columns.
+#[inline(always)]
+fn mix_columns<S: Simd>(
+    simd: S,
+    input: &[S::W32; 16],
+    blocks: &mut [[u8; BLOCK_BYTES]; LANES_32_MAX],
+) {
+    let mut v = *input;
     for _ in 0..10 {
         quarter_rounds(&mut v, [[0, 4, 8, 12], [1, 5, 9, 13]]);
         quarter_rounds(&mut v, [[2, 6, 10, 14], [3, 7, 11, 15]]);
@@ -140,5 +186,24 @@ mod tests {
         let mut eight = vec![0x55; 3000];
         Plain::<8>.vectorize(Runs { data: &mut eight, streams: &streams, runs: &runs });
         assert!(eight == wanted);
+    }
+
+    #[test]
+    fn a_series_is_its_blocks_one_by_one() {
+        let stream = KeyStream::of_expand(&[7; 32], 9);
+        for len in [0, 1, 64, 1000, 2048] {
+            let mut wanted = vec![0; len];
+            stream.write(u32::MAX - 2, &mut wanted);
+            let (mut out, first) = (vec![1; len], u32::MAX - 2);
+            Plain::<4>.vectorize(Series { stream: &stream, word: COUNTER, first, out: &mut out });
+            assert!(out == wanted);
+        }
+        let mut out = [0; 40 * BLOCK_BYTES];
+        Plain::<8>.vectorize(Series { stream: &stream, word: NUMBER, first: 3, out: &mut out });
+        for (num, block) in (3..).zip(out.as_chunks::<BLOCK_BYTES>().0) {
+            let mut wanted = [0; BLOCK_BYTES];
+            KeyStream::of_expand(&[7; 32], num).write(0, &mut wanted);
+            assert!(*block == wanted);
+        }
     }
 }
