@@ -137,7 +137,7 @@ async fn serve(shutdown: &Shutdown) -> Arc<Pool> {
 }
 
 fn config(pools: &[&Arc<Pool>]) -> Config {
-    force_by_environment(|name| std::env::var(name)).expect("engines of this machine");
+    force_by_environment(std::env::var).expect("engines of this machine");
     Config {
         pools: pools.iter().map(|pool| pool.address.lock().unwrap().clone()).collect(),
         payment_address: ADDRESS.to_owned(),

@@ -29,7 +29,7 @@ impl TestPool {
     /// Starts a pool, with the engines that the environment forces.
     pub async fn start_with(config: Config) -> Self {
         let turn = ONE_POOL.lock().await;
-        force_by_environment(|name| std::env::var(name)).expect("engines of this machine");
+        force_by_environment(std::env::var).expect("engines of this machine");
         let pool = Pool::start(config).await.expect("the pool starts");
         Self { pool, _turn: turn }
     }

@@ -285,7 +285,7 @@ pub(crate) fn group(name: &str) -> Vec<u8> {
 }
 
 pub(crate) fn config(pool_url: String) -> Config {
-    force_by_environment(|name| std::env::var(name)).expect("engines of this machine");
+    force_by_environment(std::env::var).expect("engines of this machine");
     Config {
         pool_url,
         payment_address: "test-address".to_owned(),

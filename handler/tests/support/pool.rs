@@ -135,7 +135,7 @@ pub(crate) fn config(master: &Master, dir: &Path) -> Config {
 
 /// The same without the master.
 pub(crate) fn config_in(dir: &Path) -> Config {
-    force_by_environment(|name| std::env::var(name)).expect("engines of this machine");
+    force_by_environment(std::env::var).expect("engines of this machine");
     Config {
         root_workdir: dir.to_owned(),
         public_url: PUBLIC_URL.to_owned(),
