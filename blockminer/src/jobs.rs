@@ -341,7 +341,9 @@ impl Jobs {
             // The classes may have changed since the choice: then the next look chooses anew.
             let set = store.pin(&members)?;
             let base = base.as_ref().map(|job| job.tree().set());
-            AnnTree::build(set, base, CountRule::Odd, threads).ok()
+            AnnTree::build(set, base, CountRule::Odd, threads)
+                .inspect_err(|error| tracing::error!("no tree: {error}"))
+                .ok()
         }));
     }
 }

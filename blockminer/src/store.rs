@@ -25,6 +25,7 @@ mod arena;
 mod index;
 mod keys;
 mod landing;
+mod layers;
 mod order;
 mod restore;
 mod set;
@@ -34,7 +35,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packetcrypt_core::block::tree;
+use packetcrypt_core::block::compact_tree;
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 
@@ -46,6 +47,8 @@ use keys::KEY_BYTES;
 pub use arena::Numa;
 pub(crate) use arena::Pages;
 pub use landing::{Landed, Landing};
+pub(crate) use layers::{LayerMemory, Layers};
+pub(crate) use order::joined;
 pub(crate) use restore::Keeper;
 pub use restore::{Restored, StoreError};
 pub use set::PinnedSet;
@@ -59,9 +62,9 @@ pub const LANDING_LEN_MAX: usize = 1024;
 
 /// Bytes of a slot number in a class or in the free list.
 const SLOT_NUMBER_BYTES: usize = 4;
-/// Bytes that a tree takes for each announcement: its slot in key order, and all layers above the
-/// leaves (half as many entries as leaves, and half of that, and so on; 48 bytes each).
-const TREE_BYTES: usize = SLOT_NUMBER_BYTES + tree::Entry::BYTES;
+/// Bytes that a tree takes for each announcement: its slot in key order, and the hashes of all layers
+/// above the leaves (half as many as leaves, and half of that, and so on).
+const TREE_BYTES: usize = SLOT_NUMBER_BYTES + HASH_BYTES;
 /// Trees at a time: the one that is mined with, and the next.
 const TREES: usize = 2;
 
@@ -170,6 +173,7 @@ pub struct Store {
     arena: Arena,
     slots: u32,
     index: Mutex<Index>,
+    layers: Arc<LayerMemory>,
 }
 
 impl Store {
@@ -179,8 +183,14 @@ impl Store {
     /// When the system does not give the address space.
     pub fn new(slots: u32, huge_pages: bool) -> io::Result<Store> {
         let arena = Arena::anonymous(slots.saturating_add(landing_slots(slots)), huge_pages)?;
-        let index = Mutex::new(Index::new(slots, arena.slots()));
-        Ok(Store { arena, slots, index })
+        let index = Index::new(slots, arena.slots());
+        Ok(Store::of(arena, slots, index))
+    }
+
+    fn of(arena: Arena, slots: u32, index: Index) -> Store {
+        let hashes_max = compact_tree::hashes_len(u64::from(slots)).unwrap_or(0);
+        let layers = LayerMemory::new(hashes_max, arena.pages() != Pages::Ordinary);
+        Store { arena, slots, index: Mutex::new(index), layers }
     }
 
     /// Number of announcements that fit.

@@ -1,27 +1,25 @@
 //! The tree over a set of announcements (spec 04, 4), built by several threads.
 //!
-//! Layer 0 is not stored: its entries follow from the hashes that the store keeps anyway. That
-//! saves half of a tree's memory.
+//! It is the core's compact one: leaves are the hashes that the store keeps anyway, and of the layers
+//! above them only the hashes are stored.
 
+use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use packetcrypt_core::backend::Backend;
+use packetcrypt_core::block::compact_tree::{self, CompactTree};
 use packetcrypt_core::block::proof::{self, PROOF_BYTES_MAX};
-use packetcrypt_core::block::tree;
 use packetcrypt_core::block::{Entry, TreeError};
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
-use packetcrypt_core::primitives::blake2b::compress32_many;
-use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::class::ClassSummary;
-use crate::store::PinnedSet;
+use crate::store::{Layers, PinnedSet, joined};
 
-/// Entries of a layer that are put together at a time: a few batches of lanes.
-const LEAF_BATCH: usize = 64;
-/// Entries below which a layer is not worth another thread.
-const ENTRIES_PER_THREAD_MIN: usize = 2048;
+/// Parts of a tree for each thread: one that is kept off its core for a while gets fewer of them.
+const PARTS_PER_THREAD: usize = 8;
 
 /// Whether the number of announcements is made odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +47,21 @@ impl BuildTimes {
     }
 }
 
+/// Why there is no tree.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Most often that no announcement is left.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The system gives no memory for the layers.
+    #[error("no memory for the layers of the tree: {0}")]
+    Memory(#[from] io::Error),
+}
+
 /// A finished tree with the announcements it is over.
 pub struct AnnTree {
     set: PinnedSet,
-    /// Layers 1 and up, each with its pad; the last one is the top entry alone.
-    layers: Vec<Layer>,
+    layers: CompactTree<Layers>,
     root: Hash32,
     times: BuildTimes,
 }
@@ -63,26 +71,21 @@ impl AnnTree {
     /// is in both is in order already.
     ///
     /// # Errors
-    /// [`TreeError::Count`] when no announcement is left.
+    /// [`BuildError`]: no announcement is left, or there is no memory for the layers.
     pub fn build(
         set: PinnedSet,
         base: Option<&PinnedSet>,
         rule: CountRule,
         threads: usize,
-    ) -> Result<AnnTree, TreeError> {
+    ) -> Result<AnnTree, BuildError> {
         let started = Instant::now();
         let mut set = set.into_index(base, threads);
         if rule == CountRule::Odd {
             set.make_odd();
         }
-        if set.is_empty() {
-            return Err(TreeError::Count { count: 0 });
-        }
         let index = started.elapsed();
-        let layers = build_layers(&set, threads);
-        // A tree of one announcement or more has a layer above its leaves.
-        let top = layers.last().and_then(|layer| layer.entries().first()).unwrap_or(&Entry::PAD);
-        let root = tree::root(top);
+        let layers = build_layers(&set, threads)?;
+        let root = layers.root();
         let times = BuildTimes { index, layers: started.elapsed() - index };
         Ok(AnnTree { set, layers, root, times })
     }
@@ -132,15 +135,7 @@ impl AnnTree {
     /// An entry by layer and number; the pad behind the end of a layer.
     #[must_use]
     pub fn entry(&self, layer: u32, number: u64) -> Entry {
-        match layer.checked_sub(1) {
-            None => leaf(&self.set, number as usize),
-            Some(above) => self
-                .layers
-                .get(above as usize)
-                .and_then(|layer| layer.entries().get(number as usize))
-                .copied()
-                .unwrap_or(Entry::PAD),
-        }
+        self.layers.entry(layer, number, |number| *self.set.hash(number as usize))
     }
 
     /// The proof of four drawn item numbers (spec 04, 5.2).
@@ -156,113 +151,45 @@ impl AnnTree {
     }
 }
 
-/// A leaf of the tree: the zero entry, an announcement, or the pad.
-fn leaf(set: &PinnedSet, number: usize) -> Entry {
-    if number > set.len() {
-        return Entry::PAD;
-    }
-    match number.checked_sub(1) {
-        None => tree::zero_entry(set.hash(0)),
-        Some(at) => tree::leaf(set.hash(at), (number < set.len()).then(|| set.hash(number))),
-    }
+/// The layers above an index.
+fn build_layers(set: &PinnedSet, threads: usize) -> Result<CompactTree<Layers>, BuildError> {
+    let count = set.len() as u64;
+    let len = compact_tree::hashes_len(count).ok_or(TreeError::Count { count })?;
+    let mut hashes = set.layer_memory().take(len)?;
+    let hash_of = |number: u64| *set.hash(number as usize);
+    fill_parts(count, hashes.as_mut(), hash_of, threads.max(1))?;
+    let backend = Backend::best();
+    Ok(CompactTree::finish(count, hashes, hash_of, backend)?)
 }
 
-/// One layer. Its memory comes zeroed: the system gives each page when a thread first writes there,
-/// so that is done by all of them too.
-struct Layer {
-    /// The entries and, behind an odd number of them other than one, the pad.
-    bytes: Vec<[u8; Entry::BYTES]>,
-    /// Entries without the pad.
-    len: usize,
-}
-
-impl Layer {
-    fn blank(len: usize) -> Layer {
-        let with_pad = if len > 1 { len.next_multiple_of(2) } else { len };
-        let mut bytes = vec![[0; Entry::BYTES]; with_pad];
-        if let Some(pad) = bytes.get_mut(len) {
-            pad.copy_from_slice(Entry::PAD.as_bytes());
+/// The low layers, whichever thread has time for the next part.
+fn fill_parts(
+    count: u64,
+    hashes: &mut [Hash32],
+    hash_of: impl Fn(u64) -> Hash32 + Copy + Sync,
+    threads: usize,
+) -> Result<(), TreeError> {
+    let backend = Backend::best();
+    let parts = Mutex::new(compact_tree::parts(count, hashes, threads * PARTS_PER_THREAD)?);
+    let fill = || -> Result<(), TreeError> {
+        loop {
+            let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(part) = part else { return Ok(()) };
+            part.fill(hash_of, backend)?;
         }
-        Layer { bytes, len }
-    }
-
-    /// The entries, the pad included.
-    fn entries(&self) -> &[Entry] {
-        // Entries are bytes of their number and length, without alignment: this always succeeds.
-        <[Entry]>::ref_from_bytes(self.bytes.as_flattened()).unwrap_or_default()
-    }
-
-    /// The entries without the pad.
-    fn entries_mut(&mut self) -> &mut [Entry] {
-        let len = self.len;
-        let entries = <[Entry]>::mut_from_bytes(self.bytes.as_flattened_mut());
-        &mut entries.unwrap_or_default()[..len]
-    }
-}
-
-fn build_layers(set: &PinnedSet, threads: usize) -> Vec<Layer> {
-    let leaves = set.len() + 1;
-    let mut layers = Vec::new();
-    let mut above = Layer::blank(leaves.div_ceil(2));
-    in_parallel(above.entries_mut(), threads, |first, entries| {
-        for (batch, entries) in entries.chunks_mut(LEAF_BATCH / 2).enumerate() {
-            let mut children = [Entry::PAD; LEAF_BATCH];
-            let first = 2 * (first + batch * LEAF_BATCH / 2);
-            let children = &mut children[..2 * entries.len()];
-            for (at, child) in children.iter_mut().enumerate() {
-                *child = leaf(set, first + at);
-            }
-            parents(children, entries);
-        }
-    });
-    while above.len > 1 {
-        let below = above;
-        above = Layer::blank(below.entries().len() / 2);
-        in_parallel(above.entries_mut(), threads, |first, entries| {
-            let below = &below.entries()[2 * first..2 * (first + entries.len())];
-            for (children, entries) in
-                below.chunks(LEAF_BATCH).zip(entries.chunks_mut(LEAF_BATCH / 2))
-            {
-                parents(children, entries);
-            }
-        });
-        layers.push(below);
-    }
-    layers.push(above);
-    layers
-}
-
-/// [`tree::parents`] of at most [`LEAF_BATCH`] children, hashed in lanes.
-fn parents(children: &[Entry], entries: &mut [Entry]) {
-    const PAIR_BYTES: usize = 2 * Entry::BYTES;
-    let (pairs, _) = children.as_bytes().as_chunks::<PAIR_BYTES>();
-    let mut hashes = [Hash32::ZERO; LEAF_BATCH / 2];
-    let hashes = &mut hashes[..pairs.len()];
-    compress32_many(pairs, hashes, Backend::best());
-    for (at, (entry, hash)) in entries.iter_mut().zip(hashes).enumerate() {
-        *entry = Entry::new(*hash, children[2 * at].start(), children[2 * at + 1].end());
-    }
-}
-
-/// Fills a layer in pieces; each piece is told the number of its first entry.
-fn in_parallel(entries: &mut [Entry], threads: usize, fill: impl Fn(usize, &mut [Entry]) + Sync) {
-    let share = entries.len().div_ceil(threads.max(1)).max(ENTRIES_PER_THREAD_MIN);
-    if entries.len() <= share {
-        return fill(0, entries);
-    }
-    let fill = &fill;
+    };
     thread::scope(|scope| {
-        for (piece, entries) in entries.chunks_mut(share).enumerate() {
-            scope.spawn(move || fill(piece * share, entries));
-        }
-    });
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(fill)).collect();
+        let mine = fill();
+        others.into_iter().map(joined).fold(mine, Result::and)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use packetcrypt_core::block::Tree;
+    use packetcrypt_core::block::{Tree, tree};
     use packetcrypt_core::bytes::CompactTarget;
     use packetcrypt_core::primitives::compress32;
 
@@ -331,6 +258,6 @@ mod tests {
     fn nothing_has_no_tree() {
         let store = Arc::new(Store::new(1, false).unwrap());
         let none = AnnTree::build(store.pin(&[]).unwrap(), None, CountRule::Odd, 1);
-        assert!(matches!(none, Err(TreeError::Count { count: 0 })));
+        assert!(matches!(none, Err(BuildError::Tree(TreeError::Count { count: 0 }))));
     }
 }

@@ -103,17 +103,8 @@ fn scatter(keys: Keys<'_>, slots: &[u32], parts: usize) -> Vec<Vec<Keyed>> {
 fn sort_part(pieces: Vec<Vec<Keyed>>) -> Vec<u32> {
     let mut all = pieces.concat();
     drop(pieces);
-    all.sort_unstable_by_key(Keyed::key);
-    let mut order = Vec::with_capacity(all.len());
-    let mut last = 0;
-    for keyed in &all {
-        let key = keyed.key();
-        if key != last && key != u64::MAX {
-            last = key;
-            order.push(keyed.slot);
-        }
-    }
-    order
+    let kept = tree::index_by_key(&mut all, Keyed::key);
+    all[..kept].iter().map(|keyed| keyed.slot).collect()
 }
 
 /// A set of slots.
@@ -216,6 +207,6 @@ fn threads_for(len: usize, threads: usize) -> usize {
 }
 
 /// The result of a worker; its panic is ours.
-fn joined<T>(worker: thread::ScopedJoinHandle<'_, T>) -> T {
+pub(crate) fn joined<T>(worker: thread::ScopedJoinHandle<'_, T>) -> T {
     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

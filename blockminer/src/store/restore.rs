@@ -117,8 +117,8 @@ impl Store {
         let mut arena = Arena::anonymous(slots, options.huge_pages)
             .map_err(|cause| StoreError::Memory { mib, cause })?;
         arena.place(options.numa, &options.nodes).map_err(StoreError::Numa)?;
-        let index = Mutex::new(Index::new(options.slots, slots));
-        Ok(Store { arena, slots: options.slots, index })
+        let index = Index::new(options.slots, slots);
+        Ok(Store::of(arena, options.slots, index))
     }
 
     fn open_file(options: &StoreOptions, path: &Path) -> Result<Opened, StoreError> {
@@ -166,7 +166,7 @@ impl Store {
         let keeper_path = Snapshot::path_of(path);
         snapshot.write(&keeper_path).map_err(failed)?;
         let keeper = Keeper { path: keeper_path, snapshot: Mutex::new(snapshot.clone()) };
-        let store = Store { arena, slots: options.slots, index: Mutex::new(index) };
+        let store = Store::of(arena, options.slots, index);
         Ok((store, restored, Some((keeper, snapshot))))
     }
 }

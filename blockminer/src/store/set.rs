@@ -6,8 +6,8 @@ use packetcrypt_core::block::tree;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 
-use super::Store;
 use super::order::{self, Keys, SlotSet};
+use super::{LayerMemory, Store};
 use crate::class::{ClassId, ClassSummary, SourceId};
 
 /// Of what is in a base, at least this part must be in the new set for a merge to pay.
@@ -91,6 +91,11 @@ impl PinnedSet {
     #[must_use]
     pub fn source_of(&self, number: usize) -> SourceId {
         self.store.source_of(self.slots[number])
+    }
+
+    /// Memory for the layers of a tree over announcements of the store.
+    pub(crate) fn layer_memory(&self) -> &Arc<LayerMemory> {
+        &self.store.layers
     }
 
     /// Brings the announcements in the order of the index and drops those that may not be in a tree

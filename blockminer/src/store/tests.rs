@@ -1,5 +1,6 @@
 //! Properties of the store: no duplicate, nothing lost, and pinned announcements stay as they are.
 
+use packetcrypt_core::block::tree;
 use proptest::prelude::*;
 
 use super::*;
