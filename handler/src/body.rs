@@ -1,9 +1,12 @@
 //! Memory for bodies: bounded, taken as bytes come, used again.
 //!
-//! A body begins small and moves to a larger piece each time it has filled its piece, so that many
+//! One source may take a part of it only, so that a few stalled bodies of one do not keep all others
+//! out. A body begins small and moves to a larger piece each time it has filled its piece, so that many
 //! slow clients do not take much. Pieces are kept and used again: fresh memory would cost a page
 //! fault every four KiB, which is dearer than receiving into it.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use packetcrypt_proto::ANNOUNCEMENT_BYTES;
@@ -17,6 +20,7 @@ pub(crate) struct BodyMemory {
     /// Lengths of pieces, ascending; the last is that of the longest body.
     lengths: Vec<usize>,
     bytes_max: usize,
+    bytes_per_source_max: usize,
     state: Mutex<State>,
 }
 
@@ -24,13 +28,15 @@ pub(crate) struct BodyMemory {
 struct State {
     /// Bytes in the pieces of bodies.
     used: usize,
+    /// The part of each source that is held to its bound.
+    used_by: HashMap<IpAddr, usize>,
     /// Bytes in free pieces.
     free: usize,
     /// Free pieces of each length.
     pieces: Vec<Vec<Box<[u8]>>>,
 }
 
-/// The memory for bodies is used up.
+/// The memory for bodies is used up, or the part of this source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
@@ -41,17 +47,24 @@ pub(crate) struct Body {
     /// Which length its piece has; None before the first.
     tier: Option<usize>,
     len: usize,
+    /// Who sends it; None when no bound of its own holds for it.
+    source: Option<IpAddr>,
     memory: Arc<BodyMemory>,
 }
 
 impl BodyMemory {
-    /// Memory for `bytes_max`, of which a body takes at most `body_bytes_max`.
-    pub(crate) fn new(bytes_max: usize, body_bytes_max: usize) -> Arc<Self> {
+    /// Memory for `bytes_max`, of which a body takes at most `body_bytes_max` and the bodies of
+    /// one source `bytes_per_source_max`.
+    pub(crate) fn new(
+        bytes_max: usize,
+        bytes_per_source_max: usize,
+        body_bytes_max: usize,
+    ) -> Arc<Self> {
         let smaller = PIECES_BYTES.into_iter().filter(|bytes| *bytes < body_bytes_max);
         let lengths: Vec<usize> = smaller.chain([body_bytes_max]).collect();
         let pieces = lengths.iter().map(|_| Vec::new()).collect();
-        let state = Mutex::new(State { used: 0, free: 0, pieces });
-        Arc::new(Self { lengths, bytes_max, state })
+        let state = Mutex::new(State { used: 0, used_by: HashMap::new(), free: 0, pieces });
+        Arc::new(Self { lengths, bytes_max, bytes_per_source_max, state })
     }
 
     /// Bytes that bodies take.
@@ -60,11 +73,23 @@ impl BodyMemory {
     }
 
     /// A piece of a greater length instead of one of `from`; what was in it is anybody's.
-    fn exchange(&self, from: Option<usize>, tier: usize) -> Result<Box<[u8]>, NoRoom> {
+    fn exchange(
+        &self,
+        source: Option<IpAddr>,
+        from: Option<usize>,
+        tier: usize,
+    ) -> Result<Box<[u8]>, NoRoom> {
         let more = self.lengths[tier] - from.map_or(0, |tier| self.lengths[tier]);
         let mut state = self.lock();
         if state.used + more > self.bytes_max {
             return Err(NoRoom);
+        }
+        if let Some(source) = source {
+            let used = state.used_by.get(&source).copied().unwrap_or(0);
+            if used + more > self.bytes_per_source_max {
+                return Err(NoRoom);
+            }
+            state.used_by.insert(source, used + more);
         }
         state.used += more;
         if let Some(piece) = state.pieces[tier].pop() {
@@ -81,9 +106,17 @@ impl BodyMemory {
     }
 
     /// Takes a piece that no body uses any more. `counted` are the bytes that its body gives back.
-    fn give_back(&self, piece: Box<[u8]>, tier: usize, counted: usize) {
+    fn give_back(&self, source: Option<IpAddr>, piece: Box<[u8]>, tier: usize, counted: usize) {
         let mut state = self.lock();
         state.used -= counted;
+        if let Some(source) = source
+            && let Some(used) = state.used_by.get_mut(&source)
+        {
+            *used -= counted;
+            if *used == 0 {
+                state.used_by.remove(&source);
+            }
+        }
         if state.used + state.free + piece.len() <= self.bytes_max {
             state.free += piece.len();
             state.pieces[tier].push(piece);
@@ -97,9 +130,9 @@ impl BodyMemory {
 }
 
 impl Body {
-    /// An empty body, which takes nothing yet.
-    pub(crate) fn new(memory: &Arc<BodyMemory>) -> Self {
-        Self { piece: Box::default(), tier: None, len: 0, memory: Arc::clone(memory) }
+    /// An empty body, which takes nothing yet. For those of `source` its bound holds.
+    pub(crate) fn new(memory: &Arc<BodyMemory>, source: Option<IpAddr>) -> Self {
+        Self { piece: Box::default(), tier: None, len: 0, source, memory: Arc::clone(memory) }
     }
 
     /// The bytes received so far.
@@ -125,11 +158,11 @@ impl Body {
     /// Moves to the next larger piece. Must not be [at its bound](Self::is_at_its_bound).
     pub(crate) fn grow(&mut self) -> Result<(), NoRoom> {
         let tier = self.tier.map_or(0, |tier| tier + 1);
-        let mut piece = self.memory.exchange(self.tier, tier)?;
+        let mut piece = self.memory.exchange(self.source, self.tier, tier)?;
         piece[..self.len].copy_from_slice(self.bytes());
         let old = std::mem::replace(&mut self.piece, piece);
         if let Some(old_tier) = self.tier.replace(tier) {
-            self.memory.give_back(old, old_tier, 0);
+            self.memory.give_back(self.source, old, old_tier, 0);
         }
         Ok(())
     }
@@ -139,7 +172,7 @@ impl Body {
 impl Body {
     /// A body of these bytes.
     pub(crate) fn holding(memory: &Arc<BodyMemory>, bytes: &[u8]) -> Self {
-        let mut body = Self::new(memory);
+        let mut body = Self::new(memory, None);
         while body.len < bytes.len() {
             body.grow().unwrap();
             let rest = &bytes[body.len..];
@@ -156,7 +189,7 @@ impl Drop for Body {
         if let Some(tier) = self.tier {
             let piece = std::mem::take(&mut self.piece);
             let counted = piece.len();
-            self.memory.give_back(piece, tier, counted);
+            self.memory.give_back(self.source, piece, tier, counted);
         }
     }
 }
@@ -173,8 +206,8 @@ mod tests {
 
     #[test]
     fn bodies_grow_keep_their_bytes_and_give_their_memory_back() {
-        let memory = BodyMemory::new(1 << 20, 512 << 10);
-        let mut body = Body::new(&memory);
+        let memory = BodyMemory::new(1 << 20, 1 << 20, 512 << 10);
+        let mut body = Body::new(&memory, None);
         assert_eq!((memory.used(), body.room().len()), (0, 0));
         for (value, bytes) in [(1, 4 << 10), (2, 64 << 10), (3, 512 << 10)] {
             assert!(!body.is_at_its_bound());
@@ -185,11 +218,11 @@ mod tests {
         assert!(body.is_at_its_bound());
         let (first, rest) = body.bytes().split_at(4 << 10);
         assert!(first.iter().all(|&b| b == 1) && rest[..60 << 10].iter().all(|&b| b == 2));
-        let mut second = Body::new(&memory);
+        let mut second = Body::new(&memory, None);
         second.grow().unwrap();
         second.grow().unwrap();
         second.grow().unwrap();
-        let mut third = Body::new(&memory);
+        let mut third = Body::new(&memory, None);
         assert_eq!(third.grow(), Err(NoRoom));
         drop(body);
         assert_eq!(memory.used(), 512 << 10);
@@ -200,10 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn one_source_can_not_take_all() {
+        let memory = BodyMemory::new(16 << 10, 8 << 10, 4 << 10);
+        let of = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let take = |source| {
+            let mut body = Body::new(&memory, source);
+            body.grow().map(|()| body)
+        };
+        let first = [take(of(1)).unwrap(), take(of(1)).unwrap()];
+        assert_eq!(take(of(1)).unwrap_err(), NoRoom);
+        let second = take(of(2)).unwrap();
+        let listed = take(None).unwrap();
+        assert_eq!(take(None).unwrap_err(), NoRoom, "the bound of all holds for everybody");
+        drop((first, second));
+        let again = [take(of(1)).unwrap(), take(of(1)).unwrap()];
+        drop((listed, again));
+        assert!(memory.lock().used_by.is_empty() && memory.used() == 0);
+    }
+
+    #[test]
     fn free_pieces_are_used_again_and_count_in_the_bound() {
-        let memory = BodyMemory::new(200 << 10, 64 << 10);
+        let memory = BodyMemory::new(200 << 10, 200 << 10, 64 << 10);
         let full = |memory: &Arc<BodyMemory>| {
-            let mut body = Body::new(memory);
+            let mut body = Body::new(memory, None);
             body.grow().unwrap();
             body.grow().unwrap();
             body
@@ -214,7 +266,7 @@ mod tests {
         assert!(places.contains(&full(&memory).piece.as_ptr()));
         let small: Vec<_> = (0..50)
             .map(|_| {
-                let mut body = Body::new(&memory);
+                let mut body = Body::new(&memory, None);
                 body.grow().unwrap();
                 body
             })

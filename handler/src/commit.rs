@@ -238,9 +238,13 @@ impl Committer {
             let anns = anns_of(&verified);
             spray.spray(&mut reserved.iter().map(|&(index, _)| &anns[index as usize]));
         }
-        // Only what is new counts in favour of a source: duplicates are cheap to send.
+        // Only what is new counts in favour of a source. Duplicates are cheap to send and take
+        // hashing and a place in the queue; who repeats a post once stays far below the ratio.
         let good = reserved.len() as u64 * PROOF_COST;
-        self.front.budgets.book(verified.post.source, good, true, self.front.clock.now_ms());
+        let duplicates = u64::from(event.dup);
+        let (source, now_ms) = (verified.post.source, self.front.clock.now_ms());
+        self.front.budgets.book(source, good, true, now_ms);
+        self.front.budgets.book(source, duplicates, false, now_ms);
         verified.post.answer(Ok(event));
     }
 

@@ -38,8 +38,11 @@ pub struct Config {
     pub bind_pub: SocketAddr,
     /// UDP address of the sprayer. Default none: no sprayer.
     pub bind_pvt: Option<SocketAddr>,
-    /// Password of sprayer subscriptions. Default empty: everybody may subscribe.
+    /// Password of sprayer subscriptions. Default empty: then only `subscribers_allow`, or this
+    /// machine.
     pub block_miner_passwd: Secret,
+    /// Addresses that may subscribe to the sprayer. Default empty: everybody with the password.
+    pub subscribers_allow: Vec<IpAddr>,
     /// Part of the announcements whose proof is not checked, 0 to 1. Default 0: all are checked.
     pub skip_check_chance: f64,
     /// Threads that check proofs. Default 0: one a core.
@@ -74,6 +77,9 @@ pub struct Config {
     /// Memory for bodies that are received, wait or are checked, MiB; a post that does not fit
     /// is answered 503 `overloaded`. Default 128.
     pub body_memory_mib: usize,
+    /// The part of it that the posts of one address may take, MiB; those of `allow` take what they
+    /// need. Default 32.
+    pub body_memory_per_source_mib: usize,
     /// Threads that receive and send. Default 0: one a core.
     pub io_threads: usize,
     /// What they run on: `auto`, `glommio` (io_uring) or `epoll`. Default `auto`: glommio where it
@@ -106,6 +112,7 @@ impl Default for Config {
             bind_pub: SocketAddr::from(([0, 0, 0, 0], 0)),
             bind_pvt: None,
             block_miner_passwd: Secret::default(),
+            subscribers_allow: Vec::new(),
             skip_check_chance: 0.0,
             num_workers: 0,
             executor: None,
@@ -120,6 +127,7 @@ impl Default for Config {
             dedup_capacity: 1 << 20,
             post_anns_max: 4096,
             body_memory_mib: 128,
+            body_memory_per_source_mib: 32,
             io_threads: 0,
             engine: EngineKind::Auto,
             connections_max: 20_000,
@@ -180,6 +188,9 @@ impl Config {
         let rule = "at least two posts of post_anns_max KiB";
         let memory = self.body_memory_mib;
         check("body_memory_mib", memory, memory.saturating_mul(1024) >= 2 * post, rule)?;
+        let rule = "at least one post of post_anns_max KiB";
+        let memory = self.body_memory_per_source_mib;
+        check("body_memory_per_source_mib", memory, memory.saturating_mul(1024) >= post, rule)?;
         check("connections_max", self.connections_max, self.connections_max > 0, "at least 1")?;
         let connections = self.connections_per_source_max;
         check("connections_per_source_max", connections, connections > 0, "at least 1")?;
@@ -201,6 +212,11 @@ impl Config {
     /// Memory for bodies, bytes.
     pub(crate) fn body_bytes_max(&self) -> usize {
         self.body_memory_mib.saturating_mul(1 << 20)
+    }
+
+    /// Memory for the bodies of one source, bytes.
+    pub(crate) fn body_bytes_per_source_max(&self) -> usize {
+        self.body_memory_per_source_mib.saturating_mul(1 << 20)
     }
 
     /// When a source is turned away.

@@ -115,6 +115,7 @@ impl Sprayers {
         let options = SprayerOptions {
             subscribe_to: config.subscribe_to.clone(),
             spray_at: config.spray_at.clone(),
+            subscribers_allow: config.subscribers_allow.clone(),
             mss_bytes: config.mss,
             receive_threads: config.spray_workers.max(1),
             // What comes from others is relayed by the sprayer itself and needed for nothing else.

@@ -85,6 +85,12 @@ impl Budgets {
         !over
     }
 
+    /// The source that this address belongs to, `None` when no bounds of a source hold for it.
+    pub fn bounded_source(&self, address: IpAddr) -> Option<IpAddr> {
+        let is_allowed = self.limits.allow.contains(&canonical(address));
+        (!is_allowed).then(|| source_of(address))
+    }
+
     /// Books what a post cost: `good` when it was answered 200, else not.
     pub fn book(&self, address: IpAddr, cost: u64, good: bool, now_ms: u64) {
         if cost == 0 {

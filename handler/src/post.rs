@@ -70,6 +70,8 @@ impl Post {
             }
         }
         let sender = self.answer.take();
+        // Its memory is free before the next post of the same miner comes.
+        drop(self);
         if sender.is_none_or(|sender| sender.send(answer).is_err()) {
             counters.timeouts.inc();
         }

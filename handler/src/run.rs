@@ -255,6 +255,7 @@ fn front(
         queue: PostQueue::new(config.input_queue_len),
         bodies: BodyMemory::new(
             config.body_bytes_max(),
+            config.body_bytes_per_source_max(),
             config.post_anns_max * packetcrypt_proto::ANNOUNCEMENT_BYTES,
         ),
         budgets: Budgets::new(config.source_limits()),

@@ -1,5 +1,6 @@
 //! One request: `POST /submit` from its head to its reply, and the downloads beside it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -119,7 +120,8 @@ impl Front {
             Err(refusal) => return self.refuse_head(&refusal),
         };
         let coming = self.queue.expect();
-        let body = match self.receive(&mut request.body).await {
+        let bounded = self.budgets.bounded_source(request.peer.ip());
+        let body = match self.receive(bounded, &mut request.body).await {
             Ok(body) => body,
             Err(NoBody::Refused(refusal)) => return self.refuse_head(&refusal),
             Err(NoBody::Broken(error)) => return error.response(),
@@ -163,8 +165,12 @@ impl Front {
         Ok((head, parent))
     }
 
-    async fn receive<E: Engine>(&self, from: &mut http1::Body<'_, E>) -> Result<Body, NoBody> {
-        let mut body = Body::new(&self.bodies);
+    async fn receive<E: Engine>(
+        &self,
+        source: Option<IpAddr>,
+        from: &mut http1::Body<'_, E>,
+    ) -> Result<Body, NoBody> {
+        let mut body = Body::new(&self.bodies, source);
         loop {
             if body.room().is_empty() {
                 if from.is_at_end().await.map_err(NoBody::Broken)? {

@@ -14,7 +14,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -45,9 +45,12 @@ pub type AnnouncementBytes = [u8; ANNOUNCEMENT_BYTES];
 pub struct SprayerOptions {
     /// The address of its socket.
     pub bind: SocketAddr,
-    /// What subscribers must know and what it tells those it subscribes to. Empty: everybody may
-    /// subscribe.
+    /// What subscribers must know and what it tells those it subscribes to.
     pub password: String,
+    /// Addresses that may subscribe. The source of a subscription can be forged, and whoever it
+    /// names is sent everything for half a minute (spec 05, 16.17): name yours. Empty: everybody
+    /// with the password, and only this machine itself when the password is empty too.
+    pub subscribers_allow: Vec<IpAddr>,
     /// From whom it receives, and, without `multicast`, to whom it subscribes.
     pub subscribe_to: Vec<SocketAddr>,
     /// Who always gets everything.
@@ -68,6 +71,7 @@ impl SprayerOptions {
         Self {
             bind,
             password: password.into(),
+            subscribers_allow: Vec::new(),
             subscribe_to: Vec::new(),
             spray_at: Vec::new(),
             mss_bytes: 1472,
@@ -78,10 +82,22 @@ impl SprayerOptions {
     }
 }
 
+impl SprayerOptions {
+    /// Whether a subscription from there with the right password is taken.
+    pub(crate) fn may_subscribe(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        match &self.subscribers_allow[..] {
+            [] => !self.password.is_empty() || from.is_loopback(),
+            allowed => allowed.iter().any(|address| address.to_canonical() == from),
+        }
+    }
+}
+
 impl std::fmt::Debug for SprayerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SprayerOptions")
             .field("bind", &self.bind)
+            .field("subscribers_allow", &self.subscribers_allow)
             .field("subscribe_to", &self.subscribe_to)
             .field("spray_at", &self.spray_at)
             .field("mss_bytes", &self.mss_bytes)
@@ -147,6 +163,8 @@ pub struct SprayerStats {
     pub stranger_datagrams: u64,
     /// Subscriptions with a wrong password.
     pub wrong_passwords: u64,
+    /// Subscriptions with the right password from addresses that may not subscribe.
+    pub unlisted_subscriptions: u64,
     /// Subscriptions refused because there were too many subscribers.
     pub subscribers_refused: u64,
     /// Each peer.
@@ -179,6 +197,7 @@ struct Counters {
     garbage_datagrams: AtomicU64,
     stranger_datagrams: AtomicU64,
     wrong_passwords: AtomicU64,
+    unlisted_subscriptions: AtomicU64,
 }
 
 /// A chunk on its way to the subscribers, and where it came from (to whom it is not sent back).
@@ -297,6 +316,7 @@ impl Sprayer {
             garbage_datagrams: count(&counters.garbage_datagrams),
             stranger_datagrams: count(&counters.stranger_datagrams),
             wrong_passwords: count(&counters.wrong_passwords),
+            unlisted_subscriptions: count(&counters.unlisted_subscriptions),
             subscribers_refused: peers.subscribers_refused(),
             peers: peers.stats(),
         }

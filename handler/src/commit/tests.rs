@@ -68,7 +68,7 @@ fn bench(capacity: usize) -> Bench {
         parents: Arc::clone(&parents),
         counters: Arc::new(Counters::new(&mut Metrics::new("handler"))),
         queue: PostQueue::new(1),
-        bodies: BodyMemory::new(1 << 20, 1 << 20),
+        bodies: BodyMemory::new(1 << 20, 1 << 20, 1 << 20),
         budgets: Budgets::new(limits),
         reader: store.reader(),
         clock: Arc::new(TestClock::new(1_700_000_000_000)),

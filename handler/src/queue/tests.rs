@@ -29,7 +29,7 @@ fn taken(queue: &PostQueue) -> Option<usize> {
 
 #[test]
 fn a_full_or_closed_queue_answers_at_once() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
+    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20, 1 << 20));
     let queue = PostQueue::new(1);
     let (first, _first_answer) = post(&counters, &budget);
     let (second, mut second_answer) = post(&counters, &budget);
@@ -50,7 +50,7 @@ fn a_full_or_closed_queue_answers_at_once() {
 
 #[test]
 fn who_waits_no_more_is_noticed() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
+    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20, 1 << 20));
     let (post, answer) = post(&counters, &budget);
     assert!(!post.is_abandoned());
     drop(answer);
@@ -62,7 +62,7 @@ fn who_waits_no_more_is_noticed() {
 
 #[test]
 fn some_are_taken_together_also_while_more_come() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
+    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20, 1 << 20));
     let queue = PostQueue::new(20);
     let coming = queue.expect();
     for _ in 0..TAKEN_TOGETHER + 1 {
@@ -78,7 +78,7 @@ fn some_are_taken_together_also_while_more_come() {
 
 #[test]
 fn proofs_go_before_new_posts_and_are_worked_off_at_the_end() {
-    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20));
+    let (counters, budget) = (counters(), BodyMemory::new(1 << 20, 1 << 20, 1 << 20));
     let queue = PostQueue::new(20);
     let sifted = [(); 3].map(|()| Sifted::of(post(&counters, &budget).0));
     queue.push(post(&counters, &budget).0);

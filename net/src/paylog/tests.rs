@@ -145,6 +145,35 @@ async fn every_line_arrives_once_whatever_the_paymaker_does_first() {
     server.join().await;
 }
 
+/// What the paymaker sees late it may take as lost: after it was away or busy the oldest file
+/// comes first, however often each was tried.
+#[tokio::test]
+async fn the_oldest_file_comes_first_after_the_paymaker_was_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let busy = |before: usize, body: &Bytes| match before {
+        0..8 => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
+        _ => (StatusCode::OK, confirmed(body)),
+    };
+    let (server, posts, url) = paymaker(busy, &shutdown).await;
+    let log = PayLog::open(options(dir.path())).unwrap();
+    let (address, watched) = watch::channel(Some("http://127.0.0.1:9".to_owned()));
+    let uploader = uploader(&log, watched, &shutdown);
+    for i in 0..6 {
+        // A file of its own for each.
+        log.append(format!("{i}")).await.unwrap();
+        until(|| log.files_waiting() > i).await;
+    }
+    until(|| log.stats().uploads_failed > 2).await;
+    address.send_replace(Some(url));
+    until(|| log.files_waiting() == 0).await;
+    assert!(log.stats().uploads_failed >= 8 + 2);
+    assert_eq!(lines(&posts), (0..6).map(|i| i.to_string()).collect::<Vec<_>>());
+    shutdown.trigger();
+    uploader.join().await;
+    server.join().await;
+}
+
 #[tokio::test]
 async fn a_restart_cuts_the_torn_line_and_uploads_the_rest() {
     let dir = tempfile::tempdir().unwrap();

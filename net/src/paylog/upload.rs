@@ -96,7 +96,21 @@ struct Task {
     http: HttpClient,
     options: UploaderOptions,
     shutdown: Shutdown,
+    /// Files that were refused.
     retries: HashMap<u64, Retry>,
+    /// The paymaker takes no file at all now.
+    away: Option<Retry>,
+}
+
+impl UploadError {
+    /// Whether the next file would fare no better: the paymaker is away or busy.
+    fn is_about_paymaker(&self) -> bool {
+        match self {
+            UploadError::Client(_) => true,
+            UploadError::Refused { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
 }
 
 impl Uploader {
@@ -120,6 +134,7 @@ impl Uploader {
             options,
             shutdown,
             retries: HashMap::new(),
+            away: None,
         };
         Ok(Self { task: tokio::spawn(task.run()) })
     }
@@ -159,7 +174,13 @@ impl Task {
         }
     }
 
+    /// Uploads the closed files, the oldest first: the paymaker counts by the times of the events
+    /// and takes what is far behind the newest as lost (spec 05, 16.4), so that old files must
+    /// never come after new ones.
     async fn upload_all(&mut self) {
+        if self.away.as_ref().is_some_and(|away| away.not_before > Instant::now()) {
+            return;
+        }
         let url = self.options.paymaker_url.borrow_and_update().clone();
         let Some(url) = url.filter(|url| !url.is_empty()) else { return };
         let dir = self.shared.options.dir.clone();
@@ -176,15 +197,17 @@ impl Task {
             }
             match self.upload(&url, number).await {
                 Ok(()) => {
+                    self.away = None;
                     self.retries.remove(&number);
                 }
+                Err(e) if e.is_about_paymaker() => {
+                    self.away = Some(self.postponed(self.away.as_ref(), number, &e));
+                    return;
+                }
+                // A file that is refused must not hold up the others.
                 Err(e) => {
-                    self.postpone(number, &e);
-                    // A file that is refused must not hold up the others; a paymaker that is
-                    // away would only cost each of them its time-out.
-                    if matches!(e, UploadError::Client(_)) {
-                        return;
-                    }
+                    let retry = self.postponed(self.retries.get(&number), number, &e);
+                    self.retries.insert(number, retry);
                 }
             }
         }
@@ -231,15 +254,15 @@ impl Task {
         Ok(())
     }
 
-    fn postpone(&mut self, number: u64, error: &UploadError) {
+    /// The next try after another failure.
+    fn postponed(&self, former: Option<&Retry>, number: u64, error: &UploadError) -> Retry {
         self.shared.counters.uploads_failed.fetch_add(1, Ordering::Relaxed);
         let (first_ms, longest_ms) = self.options.retry_ms;
-        let former = self.retries.get(&number).map(|retry| retry.pause_ms);
+        let former = former.map(|retry| retry.pause_ms);
         let pause_ms = former.map_or(first_ms, |ms| ms.saturating_mul(2).min(longest_ms));
         if former.is_none() || pause_ms == longest_ms {
             tracing::warn!("pay log file {number} stays, next try in {pause_ms} ms: {error}");
         }
-        let not_before = Instant::now() + Duration::from_millis(pause_ms);
-        self.retries.insert(number, Retry { not_before, pause_ms });
+        Retry { not_before: Instant::now() + Duration::from_millis(pause_ms), pause_ms }
     }
 }

@@ -62,10 +62,13 @@ impl Intake {
         match datagram.tail {
             Tail::None => {}
             Tail::Subscription(subscription) => {
-                if subscription.has_password(&self.shared.options.password) {
+                let options = &self.shared.options;
+                if !subscription.has_password(&options.password) {
+                    self.count_wrong_password(from);
+                } else if options.may_subscribe(from.ip()) {
                     self.shared.lock_peers().subscribe(from, Instant::now());
                 } else {
-                    self.count_wrong_password(from);
+                    self.count_unlisted(from);
                 }
             }
             Tail::Garbage => {
@@ -91,6 +94,11 @@ impl Intake {
     fn count_wrong_password(&self, from: SocketAddr) {
         self.shared.counters.wrong_passwords.fetch_add(1, Ordering::Relaxed);
         tracing::debug!("sprayer: subscription of {from} with a wrong password");
+    }
+
+    fn count_unlisted(&self, from: SocketAddr) {
+        self.shared.counters.unlisted_subscriptions.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!("sprayer: subscription of {from}, which is not in subscribers_allow");
     }
 
     fn is_heard(&self, from: SocketAddr) -> bool {

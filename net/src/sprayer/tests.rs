@@ -190,6 +190,39 @@ fn garbage_is_counted_and_survived() {
     assert_eq!(sprayer.stats().peers[0].received, 2);
 }
 
+/// A forged source is sent nothing, neither with a password nor to an open sprayer.
+#[cfg(target_os = "linux")]
+#[test]
+fn only_listed_addresses_subscribe_and_only_this_machine_without_a_password() {
+    let from = |address: &str| address.parse::<std::net::IpAddr>().unwrap();
+    let mut options = SprayerOptions::new(LOCAL, "");
+    assert!(options.may_subscribe(from("127.0.0.9")) && options.may_subscribe(from("::1")));
+    assert!(!options.may_subscribe(from("192.0.2.1")));
+    options.password = "pass".to_owned();
+    assert!(options.may_subscribe(from("192.0.2.1")));
+    options.subscribers_allow = vec![from("127.0.0.2")];
+    assert!(options.may_subscribe(from("::ffff:127.0.0.2")));
+    assert!(!options.may_subscribe(from("127.0.0.1")));
+
+    let source = Sprayer::start(options, &Shutdown::new()).unwrap();
+    let unlisted = start("pass", &[source.local_addr()]);
+    let listed = Sprayer::start(
+        SprayerOptions {
+            subscribe_to: vec![source.local_addr()],
+            ..SprayerOptions::new("127.0.0.2:0".parse().unwrap(), "pass")
+        },
+        &Shutdown::new(),
+    )
+    .unwrap();
+    until(|| subscribers(&source) == 1 && source.stats().unlisted_subscriptions > 0);
+    source.send(announcements(0, 10));
+    assert_eq!(collect(&listed, 10), (0..10).collect::<Vec<_>>());
+    let peers = source.stats().peers;
+    assert_eq!(peers.len(), 1);
+    assert_eq!(peers[0].addr, listed.local_addr());
+    assert_eq!(unlisted.stats().received, 0);
+}
+
 #[test]
 fn options_that_make_no_sense_are_refused() {
     let with = |change: fn(&mut SprayerOptions)| {

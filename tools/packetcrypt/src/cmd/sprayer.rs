@@ -1,6 +1,6 @@
 //! `packetcrypt sprayer`: a relay of announcements.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) struct Sprayer {
     /// Addresses that get everything without having subscribed
     #[arg(short = 'S', long, value_name = "ADDR:PORT", num_args = 1..)]
     sprayat: Vec<SocketAddr>,
-    /// Password of both sides of a subscription [default: empty, everybody may subscribe]
+    /// Password of both sides of a subscription [default: empty]
     #[arg(
         short = 'P',
         long,
@@ -43,6 +43,10 @@ pub(crate) struct Sprayer {
         hide_env_values = true
     )]
     password: String,
+    /// Addresses that may subscribe [default: everybody with the password, without one only this
+    /// machine]
+    #[arg(short, long, value_name = "ADDR", num_args = 1..)]
+    allow: Vec<IpAddr>,
     /// Receiving threads
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
@@ -63,6 +67,7 @@ impl Sprayer {
         let options = SprayerOptions {
             bind: self.bind,
             password: self.password,
+            subscribers_allow: self.allow,
             subscribe_to: self.subscribe,
             spray_at: self.sprayat,
             mss_bytes: usize::from(self.mss),
@@ -117,6 +122,11 @@ fn exposition(stats: &sprayer::SprayerStats) -> String {
         ("garbage_datagrams", "Datagrams that mean nothing", stats.garbage_datagrams),
         ("stranger_datagrams", "Data of addresses not subscribed to", stats.stranger_datagrams),
         ("wrong_passwords", "Subscriptions with a wrong password", stats.wrong_passwords),
+        (
+            "unlisted_subscriptions",
+            "Subscriptions from addresses that may not subscribe",
+            stats.unlisted_subscriptions,
+        ),
         ("subscribers_refused", "Subscriptions above the bound", stats.subscribers_refused),
     ] {
         metrics.counter(name, help).inc_by(value);
@@ -133,6 +143,7 @@ fn log_links(stats: &sprayer::SprayerStats) {
         strangers = stats.stranger_datagrams,
         garbage = stats.garbage_datagrams,
         wrong_passwords = stats.wrong_passwords,
+        unlisted_subscriptions = stats.unlisted_subscriptions,
         "sprayer links:"
     );
     for peer in &stats.peers {
