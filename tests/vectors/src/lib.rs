@@ -122,7 +122,11 @@ impl VectorFile {
 /// The directory of the vectors: `PACKETCRYPT_VECTORS`, else the project's own copy.
 pub fn dir() -> PathBuf {
     match env::var_os(VECTORS_VARIABLE) {
-        Some(named) => resolve(Path::new(&named)),
+        Some(named) => {
+            let dir = resolve(Path::new(&named));
+            assert!(dir.is_dir(), "{VECTORS_VARIABLE}: no directory {}", dir.display());
+            dir
+        }
         None => own_dir(),
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::layers::{Layers, is_secret};
+use crate::layers::{Layers, is_secret, without_credentials};
 
 /// The settings as a table of a TOML file, with the place of each value as a comment. Secrets are
 /// hidden; a key without a value is a comment.
@@ -30,7 +30,7 @@ fn toml_text(key: &str, value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
         Value::String(text) if is_secret(key) && !text.is_empty() => "\"<secret>\"".to_owned(),
-        Value::String(text) => toml::Value::String(text.clone()).to_string(),
+        Value::String(text) => toml::Value::String(without_credentials(text)).to_string(),
         Value::Array(items) => {
             let items: Vec<String> = items.iter().filter_map(|item| toml_text(key, item)).collect();
             format!("[{}]", items.join(", "))
@@ -74,7 +74,7 @@ mod tests {
             ann_target: 0x2002_0000,
             depth: None,
             private_seed: Some(Secret::new("correct horse")),
-            hosts: vec!["a".to_owned(), "b".to_owned()],
+            hosts: vec!["a".to_owned(), "http://u:p@b".to_owned()],
         };
         let text = describe("master", &layers, &role).unwrap();
         let want = "[master]\n\
@@ -82,7 +82,7 @@ mod tests {
             ann_target = 0x20020000  # default\n\
             # depth is not set  # default\n\
             private_seed = \"<secret>\"  # default\n\
-            hosts = [\"a\", \"b\"]  # default\n";
+            hosts = [\"a\", \"http://(hidden)@b\"]  # default\n";
         assert_eq!(text, want);
         assert!(text.parse::<toml::Table>().is_ok());
     }

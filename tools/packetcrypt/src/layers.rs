@@ -267,15 +267,25 @@ impl Layers {
     fn parse_error(&self, key: Option<&str>, error: &toml::de::Error) -> SettingsError {
         let message = error.message();
         match key {
-            // A table may hold a secret as well.
-            Some(key) if is_secret(key) || self.values[key].is_table() => SettingsError::Parse {
-                origin: self.origin(key),
-                message: format!("{key}: {message}"),
-            },
-            Some(key) => SettingsError::Parse {
-                origin: self.origin(key),
-                message: format!("{key} = {}: {message}", self.values[key]),
-            },
+            // A table may hold a secret as well, and so may a key that nobody knows.
+            Some(key)
+                if is_secret(key)
+                    || self.values[key].is_table()
+                    || message.starts_with("unknown field") =>
+            {
+                SettingsError::Parse {
+                    origin: self.origin(key),
+                    message: format!("{key}: {message}"),
+                }
+            }
+            Some(key) => {
+                let value = without_credentials(&self.values[key].to_string());
+                let message = without_credentials(message);
+                SettingsError::Parse {
+                    origin: self.origin(key),
+                    message: format!("{key} = {value}: {message}"),
+                }
+            }
             None => {
                 SettingsError::Parse { origin: "settings".to_owned(), message: message.to_owned() }
             }
@@ -295,7 +305,7 @@ impl Layers {
         SettingsError::Rule {
             origin: self.origin(key),
             key: key.to_owned(),
-            value: if value.is_empty() { "\"\"" } else { value }.to_owned(),
+            value: without_credentials(if value.is_empty() { "\"\"" } else { value }),
             rule: rule.to_owned(),
         }
     }
@@ -305,6 +315,25 @@ impl Layers {
 pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["pass", "seed", "secret"].iter().any(|part| key.contains(part))
+}
+
+/// A text without what its addresses say between `://` and `@`: user and password.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let ends = |c: char| matches!(c, '/' | '"' | '\'' | ',' | '?' | '#') || c.is_whitespace();
+        let authority = &after[..after.find(ends).unwrap_or(after.len())];
+        rest = match authority.rfind('@') {
+            Some(at) => {
+                shown.push_str("(hidden)");
+                &after[at..]
+            }
+            None => after,
+        };
+    }
+    shown + rest
 }
 
 /// The first reading of a text that a role takes for a key: a TOML value, text, a list of texts.
@@ -349,6 +378,22 @@ mod tests {
         let file: Table = "listen = \"file\"\ndepth = 1\npassword = \"p\"".parse().unwrap();
         layers.file(Path::new("pool.toml"), "master", &file);
         layers
+    }
+
+    #[test]
+    fn credentials_of_addresses_are_not_shown() {
+        for (text, shown) in [
+            ("http://u:p@h:1/x", "http://(hidden)@h:1/x"),
+            ("[\"http://a/\", \"http://u:p/q@h\"]", "[\"http://a/\", \"http://u:p/q@h\"]"),
+            (
+                "[\"http://a@b/\", \"https://u:p@h\"]",
+                "[\"http://(hidden)@b/\", \"https://(hidden)@h\"]",
+            ),
+            ("a@b http://h/@x", "a@b http://h/@x"),
+            ("http://a:b@c@d", "http://(hidden)@d"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
     }
 
     #[test]

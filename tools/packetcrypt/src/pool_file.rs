@@ -92,12 +92,11 @@ impl PoolFile {
         let top = read_file(path)?;
         let known = |key: &str| TOP_KEYS.contains(&key) || TABLES.contains(&key);
         if let Some(unknown) = top.keys().find(|key| !known(key)) {
-            return Err(SettingsError::Rule {
+            // Its value may be a secret under another name.
+            return Err(SettingsError::Parse {
                 origin: path.display().to_string(),
-                key: unknown.clone(),
-                value: top[unknown].to_string(),
-                rule: format!(
-                    "unknown; the file has the keys {} and the tables {}",
+                message: format!(
+                    "{unknown}: unknown; the file has the keys {} and the tables {}",
                     TOP_KEYS.join(", "),
                     TABLES.join(", ")
                 ),
@@ -285,9 +284,10 @@ mod tests {
     #[test]
     fn unknown_parts_are_refused() {
         let dir = std::env::temp_dir().join(format!("packetcrypt-pool-{}", std::process::id()));
-        std::fs::write(&dir, "[anhandler.x]\nmss = 1").unwrap();
+        std::fs::write(&dir, "[anhandler.x]\nmss = 77").unwrap();
         let text = PoolFile::read(&dir).unwrap_err().to_string();
         std::fs::remove_file(&dir).unwrap();
         assert!(text.contains("anhandler") && text.contains("ann_handler"), "{text}");
+        assert!(!text.contains("77"), "what is not known may be a secret: {text}");
     }
 }

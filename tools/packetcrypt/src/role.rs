@@ -147,8 +147,19 @@ pub(crate) fn settings<T: DeserializeOwned + Serialize>(
     let config: T = layers.parse()?;
     if print {
         let text = effective::describe(title, layers, &config).map_err(Failure::failed)?;
-        print!("{text}");
+        print_settings(&text)?;
     }
     validate(&config).map_err(|error| layers.rule(&error.key, &error.value, &error.rule))?;
     Ok(config)
+}
+
+/// Prints to standard output; whoever reads it may have seen enough (`| head`).
+fn print_settings(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -167,6 +167,18 @@ fn a_block_file_as_object_and_as_bytes() {
     let (code, _, error) = packetcrypt(&["check", "block", &path("block.bin")], b"");
     assert_eq!(code, 2);
     assert!(error.contains("--height"), "{error}");
+
+    // What is not checked is said, and an option comes before the file.
+    let arguments = ["check", "block", &path("block.bin"), "--height", &height];
+    let (code, output, _) = packetcrypt(&arguments, b"");
+    assert_eq!(code, 0);
+    assert!(output.contains("the announcements were not checked"), "{output}");
+    let zeros = vec!["00".repeat(32); 4].join(",");
+    let arguments = ["check", "block", &path("block.json"), "--parent", &zeros];
+    let (code, output, _) = packetcrypt(&arguments, b"");
+    assert!(code == 1 && output.contains("(0)"), "{output}");
+    let arguments = ["check", "block", "--ndjson", "--parent", &zeros];
+    assert_eq!(packetcrypt(&arguments, b"").0, 2);
 }
 
 #[test]

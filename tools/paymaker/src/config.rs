@@ -149,6 +149,9 @@ impl Config {
         let password = !self.paymaker_http_password.is_empty();
         let rule = "must be set and equal to the handlers'";
         ensure("paymaker_http_password", "\"\"", password, rule)?;
+        let seed = self.private_seed.as_ref().is_none_or(|seed| !seed.is_empty());
+        let rule = "must not be empty: with a seed no unsigned announcement is paid; leave it out";
+        ensure("private_seed", "\"\"", seed, rule)?;
         let url = self.url.starts_with("http://") || self.url.starts_with("https://");
         ensure("url", &self.url, url, "must begin with http:// or https://")?;
         let depth = self.history_depth_s;
@@ -275,10 +278,11 @@ mod tests {
             "poolFeeAddress":"{ADDRESS}","defaultAddress":"{ADDRESS}","errorAddress":"{ADDRESS}"}}"#
         );
         let config: Config = serde_json::from_str(&text).expect("parse");
-        assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.ann_compressor.timespan_ms, 1000);
-        // "" is a seed, no seed is none.
+        // "" is a seed here and none at the other roles (spec 05, 4.6 and 12.3): nobody can mean it.
         assert!(config.history_rules().is_signing);
+        assert_eq!(config.validate().unwrap_err().key, "private_seed");
+        assert_eq!(Config { private_seed: None, ..config.clone() }.validate(), Ok(()));
         assert!(!good().history_rules().is_signing);
         assert!(!format!("{config:?}").contains("hush"));
     }

@@ -143,7 +143,10 @@ impl Blk {
             }
             layers.file(path, "", &table);
         }
-        layers.process_environment(VARIABLE_PREFIX, &[PASSWORD_VARIABLE.to_owned()]);
+        layers.process_environment(
+            VARIABLE_PREFIX,
+            &[PASSWORD_VARIABLE, super::solo::NODE_VARIABLE].map(str::to_owned),
+        );
         layers.command_line(&self.set)?;
         let options = [
             ("pool_url", "command line", self.pool.clone()),

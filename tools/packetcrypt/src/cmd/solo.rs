@@ -17,6 +17,8 @@ use url::Url;
 
 use crate::failure::Failure;
 
+/// Names the node; no key of the configuration.
+pub(crate) const NODE_VARIABLE: &str = "PACKETCRYPT_BLK_NODE";
 /// How often the node is asked for news, ms.
 const POLL_INTERVAL_MS: u64 = 250;
 /// How long to wait before the node is told again whom to pay: a restarted node has forgotten it.
@@ -30,7 +32,7 @@ pub(crate) struct Solo {
     #[arg(long, requires = "node", conflicts_with = "pool")]
     offline: bool,
     /// The node to mine for
-    #[arg(long, value_name = "http://USER:PASSWORD@HOST:PORT", env = "PACKETCRYPT_BLK_NODE")]
+    #[arg(long, value_name = "http://USER:PASSWORD@HOST:PORT", env = NODE_VARIABLE)]
     #[arg(hide_env_values = true)]
     node: Option<String>,
     /// Where works, templates and blocks whose fate is not known are kept

@@ -44,20 +44,21 @@ pub(super) struct BlockArgs {
     /// A JSON object or a serialised block; `-` for standard input
     #[arg(required_unless_present = "ndjson")]
     file: Option<PathBuf>,
-    /// Height of the block, when FILE does not say it
-    #[arg(long)]
+    /// Height of the block; comes before what FILE says
+    #[arg(long, conflicts_with = "ndjson")]
     height: Option<u32>,
     /// Compact target of a share, e.g. 0x1f00ffff
-    #[arg(long, value_name = "WORD", value_parser = word)]
+    #[arg(long, value_name = "WORD", value_parser = word, conflicts_with = "ndjson")]
     share_target: Option<u32>,
-    /// Hashes of the parent blocks of the four announcements, as explorers and nodes show them
-    #[arg(long, value_name = "HASH,..", value_delimiter = ',')]
+    /// Hashes of the parent blocks of the four announcements, as explorers and nodes show them;
+    /// without them the announcements are not checked
+    #[arg(long, value_name = "HASH,..", value_delimiter = ',', conflicts_with = "ndjson")]
     parent: Vec<String>,
     /// The coinbase in hex, when FILE has none (a share)
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", conflicts_with = "ndjson")]
     coinbase: Option<String>,
     /// Merkle branch of the coinbase, bottom up, in internal order
-    #[arg(long, value_name = "HASH,..", value_delimiter = ',')]
+    #[arg(long, value_name = "HASH,..", value_delimiter = ',', conflicts_with = "ndjson")]
     branch: Vec<String>,
     /// Refuse what a node would refuse beside the PacketCrypt check
     #[arg(long)]
@@ -66,6 +67,10 @@ pub(super) struct BlockArgs {
     #[arg(long)]
     ndjson: bool,
 }
+
+/// Said of each block whose announcements could not be checked.
+const ANNOUNCEMENTS_UNCHECKED: &str =
+    "the announcements were not checked: the hashes of their parents are not given";
 
 /// A compact target, decimal or hex.
 fn word(text: &str) -> Result<u32, String> {
@@ -92,7 +97,9 @@ pub(super) fn run(args: &BlockArgs) -> Result<(), Failure> {
             serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))?;
         object.height = args.height.or(object.height);
         object.share_target = args.share_target.or(object.share_target);
-        Parts::of_object(&object).map_err(named)?
+        let mut parts = Parts::of_object(&object).map_err(named)?;
+        parts.replace(args).map_err(named)?;
+        parts
     } else {
         Parts::of_block(binary(bytes), args).map_err(named)?
     };
@@ -165,38 +172,45 @@ impl Parts {
             .ok_or_else(|| format!("{} bytes, a header alone has 80", bytes.len()))?;
         let tail = Entities::decode(rest).map_or(&[][..], |(_, tail)| tail);
         let entities = rest[..rest.len() - tail.len()].to_vec();
-        let parents: Vec<ParentHash> = args
-            .parent
-            .iter()
-            .map(|text| {
-                Hash32::from_display_hex(text)
-                    .map(ParentHash::Known)
-                    .map_err(|error| format!("--parent {text:?}: {error}"))
-            })
-            .collect::<Result<_, _>>()?;
-        let parent_hashes = match parents.len() {
-            0 => None,
-            _ => Some(parents.try_into().map_err(|list: Vec<_>| {
-                format!(
-                    "--parent: {} hashes, must be one for each of the 4 announcements",
-                    list.len()
-                )
-            })?),
-        };
         let coinbase = match &args.coinbase {
-            Some(text) => unhex("--coinbase", text)?,
+            Some(_) => Vec::new(),
             None => first_transaction(tail)?,
         };
-        let branch = (!args.branch.is_empty()).then(|| hashes("--branch", &args.branch));
-        Ok(Self {
+        let mut parts = Self {
             header: header(head)?,
             entities,
             coinbase,
             height: args.height.ok_or("--height is needed for a serialised block")?,
             share_target: CompactTarget(args.share_target.unwrap_or(0)),
-            parent_hashes,
-            merkle_branch: branch.transpose()?,
-        })
+            parent_hashes: None,
+            merkle_branch: None,
+        };
+        parts.replace(args)?;
+        Ok(parts)
+    }
+
+    /// What the options say instead of the file.
+    fn replace(&mut self, args: &BlockArgs) -> Result<(), String> {
+        if let Some(text) = &args.coinbase {
+            self.coinbase = unhex("--coinbase", text)?;
+        }
+        if !args.branch.is_empty() {
+            self.merkle_branch = Some(hashes("--branch", &args.branch)?);
+        }
+        let parent = |text: &String| {
+            Hash32::from_display_hex(text)
+                .map(ParentHash::Known)
+                .map_err(|error| format!("--parent {text:?}: {error}"))
+        };
+        let parents = args.parent.iter().map(parent).collect::<Result<Vec<_>, _>>()?;
+        if !parents.is_empty() {
+            let count = parents.len();
+            let array = parents.try_into().map_err(|_| {
+                format!("--parent: {count} hashes, must be one for each of the 4 announcements")
+            })?;
+            self.parent_hashes = Some(array);
+        }
+        Ok(())
     }
 }
 
@@ -266,6 +280,9 @@ fn judge(parts: &Parts, strict: bool, scratch: &mut CheckScratch) -> Result<Verd
     };
     let mut verdict = verdict(check_block(&check, scratch));
     verdict.is_valid &= !strict || notes.is_empty();
+    if parts.parent_hashes.is_none() {
+        notes.push(ANNOUNCEMENTS_UNCHECKED.to_owned());
+    }
     verdict.notes = notes;
     Ok(verdict)
 }
