@@ -443,7 +443,7 @@ role!(start_paymaker, stop_paymaker, packetcrypt_paymaker, "paymaker", |plan, sh
     let clock = Arc::new(SystemClock);
     packetcrypt_paymaker::start(
         plan.paymaker_config(),
-        plan.node_client()?,
+        vec![plan.node_client()?],
         clock,
         shutdown.clone(),
     )

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_proto::fields::{self, MessageError};
@@ -24,6 +25,8 @@ const REQUEST_ID: &str = "packetcrypt";
 const QUICK_CALLS: [&str; 5] =
     ["getbestblockhash", "getblockhash", "getblockheader", "getinfo", "getminingpayouts"];
 const QUICK_MS_MAX: u64 = 10_000;
+/// How long another node is in use before the first one is tried again.
+const GO_BACK_AFTER: Duration = Duration::from_secs(60);
 /// Most characters of a body that is no JSON that an error repeats.
 const BODY_CHARS_SHOWN: usize = 120;
 
@@ -98,6 +101,8 @@ pub struct RpcNode {
     reply_bytes_max: usize,
     /// Index of the node in use.
     current: AtomicUsize,
+    /// When it was taken.
+    since: Mutex<Instant>,
     counters: Counters,
 }
 
@@ -150,8 +155,20 @@ impl RpcNode {
             call_ms_max: config.call_ms_max,
             reply_bytes_max: config.reply_bytes_max,
             current: AtomicUsize::new(0),
+            since: Mutex::new(Instant::now()),
             counters: Counters::default(),
         })
+    }
+
+    /// A client for each of the nodes alone, in their order: for what every node must be told.
+    ///
+    /// # Errors
+    /// As [`RpcNode::new`].
+    pub fn for_each(config: &RpcConfig) -> Result<Vec<Self>, NodeError> {
+        let alone =
+            |url: &String| Self::new(&RpcConfig { urls: vec![url.clone()], ..config.clone() });
+        Self::new(config)?;
+        config.urls.iter().map(alone).collect()
     }
 
     /// A snapshot of the counters.
@@ -238,6 +255,7 @@ impl RpcNode {
     async fn post(&self, method: &str, request: String) -> Result<Value, NodeError> {
         let _permit = self.calls.acquire().await.expect("the semaphore is never closed");
         let mut last = None;
+        self.go_back(Instant::now());
         for _ in &self.urls {
             let index = self.current.load(Ordering::Relaxed);
             match self.post_to(&self.urls[index], method, request.clone()).await {
@@ -251,12 +269,24 @@ impl RpcNode {
         Err(last.expect("there is at least one node"))
     }
 
+    /// The first node is the best: it is tried again when another one was in use for a while, so
+    /// that all roles of a pool come back to the same node by themselves.
+    fn go_back(&self, now: Instant) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = now.saturating_duration_since(*since) >= GO_BACK_AFTER;
+        if is_time && self.current.swap(0, Ordering::Relaxed) != 0 {
+            *since = now;
+            tracing::info!(node = self.urls[0].as_str(), "the first node is tried again");
+        }
+    }
+
     /// Makes the next node the one in use, unless another call did so already.
     fn leave(&self, index: usize, error: &NodeError) {
         let next = (index + 1) % self.urls.len();
         let order = Ordering::Relaxed;
         if next != index && self.current.compare_exchange(index, next, order, order).is_ok() {
             self.counters.failovers.fetch_add(1, order);
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             let (from, to) = (self.urls[index].as_str(), self.urls[next].as_str());
             tracing::warn!(%error, from, to, "no connection to the node, another one is taken");
         }
@@ -450,5 +480,28 @@ impl Node for RpcNode {
         let mut params = vec![json!(hex::encode(announcement)), json!(proof_version)];
         params.extend(parent.map(|hash| json!(hash.display().to_string())));
         self.typed("checkpcann", Value::Array(params), replies::work_hash).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_node_is_tried_again_after_a_while() {
+        let urls = ["http://a.example:1", "http://b.example:1"].map(str::to_owned).to_vec();
+        let config = RpcConfig { urls, ..RpcConfig::default() };
+        let node = RpcNode::new(&config).unwrap();
+        let in_use = || node.current.load(Ordering::Relaxed);
+        let away = NodeError::Unreachable { method: "x".to_owned(), cause: "y".to_owned() };
+        let start = Instant::now();
+        node.leave(0, &away);
+        node.go_back(start + GO_BACK_AFTER / 2);
+        assert_eq!(in_use(), 1);
+        node.go_back(start + 2 * GO_BACK_AFTER);
+        assert_eq!(in_use(), 0);
+        let each = RpcNode::for_each(&config).unwrap();
+        assert_eq!(each.len(), 2);
+        assert_eq!(each[1].urls[0].as_str(), "http://b.example:1/");
     }
 }

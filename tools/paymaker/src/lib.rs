@@ -152,13 +152,13 @@ fn snapshot(service: &Service) -> Stats {
 /// [`StartError`] when the configuration is wrong, the store is in use, or a socket is taken.
 pub async fn start(
     config: Config,
-    node: impl Node,
+    nodes: Vec<impl Node>,
     clock: impl Clock,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     config.validate()?;
     let files = ledger::Files::open(&config.dir)?;
-    start_with(config, Box::new(files), node, clock, shutdown).await
+    start_with(config, Box::new(files), nodes, clock, shutdown).await
 }
 
 /// As [`start`], with another store.
@@ -168,7 +168,7 @@ pub async fn start(
 pub async fn start_with(
     config: Config,
     ledger: Box<dyn Ledger>,
-    node: impl Node,
+    nodes: Vec<impl Node>,
     clock: impl Clock,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
@@ -196,11 +196,15 @@ pub async fn start_with(
         }
         None => None,
     };
-    let work = tokio::spawn(work(service.clone(), node, shutdown));
+    let work = tokio::spawn(work(service.clone(), nodes, shutdown));
     Ok(Running { server, metrics_server, work, service })
 }
 
-async fn work<N: Node>(service: Arc<Service>, node: N, shutdown: Shutdown) -> Result<(), RunError> {
+async fn work<N: Node>(
+    service: Arc<Service>,
+    nodes: Vec<N>,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
     let loader = service.clone();
     let loaded = tokio::task::spawn_blocking(move || loader.load()).await;
     let loaded = loaded.map_err(|cause| RunError::Task(cause.to_string()));
@@ -209,8 +213,10 @@ async fn work<N: Node>(service: Arc<Service>, node: N, shutdown: Shutdown) -> Re
         shutdown.trigger();
         return Err(cause);
     }
-    let sender = payout::Sender { node, service, shutdown: shutdown.clone() };
-    sender.run().await;
+    let senders = nodes
+        .into_iter()
+        .map(|node| payout::Sender::new(node, service.clone(), shutdown.clone()).run());
+    futures_util::future::join_all(senders).await;
     shutdown.cancelled().await;
     Ok(())
 }

@@ -114,17 +114,24 @@ fn is_forgotten(sent: &[(String, f64)], payees: &[(String, f64)]) -> bool {
     !payees.is_empty() && sent.iter().any(is_missing)
 }
 
-/// Sends in cycles until the signal.
+/// Sends to one node in cycles until the signal. Each node has its own: any of them may make the
+/// next template, whichever the paymaker reached last.
 pub(crate) struct Sender<N> {
-    pub(crate) node: N,
-    pub(crate) service: Arc<Service>,
-    pub(crate) shutdown: Shutdown,
+    node: N,
+    service: Arc<Service>,
+    shutdown: Shutdown,
+    /// The map that this node took last, if it took the last one.
+    taken: Option<Vec<(String, f64)>>,
 }
 
 impl<N: Node> Sender<N> {
-    pub(crate) async fn run(self) {
-        let config = &self.service.config;
-        let cycle = Duration::from_secs_f64(config.update_cycle_s);
+    pub(crate) fn new(node: N, service: Arc<Service>, shutdown: Shutdown) -> Self {
+        Self { node, service, shutdown, taken: None }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let cycle = Duration::from_secs_f64(self.service.config.update_cycle_s);
+        let check_s = self.service.config.node_check_s;
         if cycle.is_zero() || !self.shutdown.sleep(cycle).await {
             return;
         }
@@ -132,7 +139,7 @@ impl<N: Node> Sender<N> {
             let mut is_settled = self.send().await;
             let mut left = cycle;
             loop {
-                let check = match config.node_check_s {
+                let check = match check_s {
                     0 => left,
                     seconds => left.min(Duration::from_secs(seconds)),
                 };
@@ -153,11 +160,9 @@ impl<N: Node> Sender<N> {
     }
 
     async fn is_forgotten(&self) -> bool {
-        let Some(sent) = self.service.sent.last().filter(|map| map.is_accepted) else {
-            return false;
-        };
+        let Some(sent) = &self.taken else { return false };
         match self.node.mining_payouts().await {
-            Ok(payees) => is_forgotten(&sent.weights, &payees),
+            Ok(payees) => is_forgotten(sent, &payees),
             Err(cause) => {
                 tracing::debug!(%cause, "payees of the node are not known");
                 false
@@ -165,8 +170,9 @@ impl<N: Node> Sender<N> {
         }
     }
 
-    /// One cycle; `false` when the node was away, so that the map must be sent again soon.
-    async fn send(&self) -> bool {
+    /// One cycle; `false` when the node did not take what it was sent, so that the map must be sent
+    /// again soon.
+    async fn send(&mut self) -> bool {
         let config = &self.service.config;
         // The service answers what it answers to the public; without history (still loading) there
         // is nothing to send.
@@ -187,22 +193,25 @@ impl<N: Node> Sender<N> {
                 Err(cause) => {
                     tracing::error!(%cause, "payouts refused: everything goes to errorAddress");
                     self.record(map, false, false);
-                    self.send_error_map().await;
-                    return !cause.is_retryable();
+                    // Only what the node itself said of the map stays true. Without an answer, or
+                    // when it took no map at all, it may still pay by none, as after a restart.
+                    return self.send_error_map().await && cause.rpc().is_some();
                 }
             }
         }
-        self.send_error_map().await;
-        true
+        self.send_error_map().await
     }
 
-    async fn send_error_map(&self) {
+    /// Whether the node took it.
+    async fn send_error_map(&mut self) -> bool {
         let map = vec![(self.service.config.error_address.clone(), 1.0)];
         let outcome = self.node.configure_mining_payouts(&map).await;
         if let Err(cause) = &outcome {
             tracing::error!(%cause, "errorAddress refused too");
         }
-        self.record(map, outcome.is_ok(), true);
+        let is_taken = outcome.is_ok();
+        self.record(map, is_taken, true);
+        is_taken
     }
 
     async fn configure(&self, map: &[(String, f64)]) -> Result<(), NodeError> {
@@ -224,7 +233,8 @@ impl<N: Node> Sender<N> {
         }
     }
 
-    fn record(&self, weights: Vec<(String, f64)>, is_accepted: bool, is_error_map: bool) {
+    fn record(&mut self, weights: Vec<(String, f64)>, is_accepted: bool, is_error_map: bool) {
+        self.taken = is_accepted.then(|| weights.clone());
         let counters = &self.service.counters;
         if is_accepted { &counters.payouts_accepted } else { &counters.payouts_refused }.inc();
         let at_ms = self.service.clock.now_ms();
@@ -234,7 +244,146 @@ impl<N: Node> Sender<N> {
 
 #[cfg(test)]
 mod tests {
+    use packetcrypt_core::bytes::Hash32;
+    use packetcrypt_net::SystemClock;
+    use packetcrypt_net::metrics::Metrics;
+    use packetcrypt_node::{
+        BlockHeaderReply, BlockReply, NodeInfo, RpcError, ShareToCheck, ShareVerdict, SubmitVerdict,
+    };
+    use packetcrypt_proto::settings::Secret;
+    use packetcrypt_proto::template::BlockTemplate;
+
     use super::*;
+    use crate::config::Config;
+    use crate::stats::Counters;
+
+    const DEFAULT: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
+
+    type Taken = Vec<Vec<(String, f64)>>;
+
+    /// A node that answers maps by a script and keeps those that it took.
+    #[derive(Clone, Default)]
+    struct ScriptedNode {
+        answers: Arc<Mutex<VecDeque<Result<(), NodeError>>>>,
+        taken: Arc<Mutex<Taken>>,
+    }
+
+    impl Node for ScriptedNode {
+        async fn configure_mining_payouts(&self, map: &[(String, f64)]) -> Result<(), NodeError> {
+            let answer = self.answers.lock().unwrap().pop_front().expect("no more calls");
+            if answer.is_ok() {
+                self.taken.lock().unwrap().push(map.to_vec());
+            }
+            answer
+        }
+        async fn mining_payouts(&self) -> Result<Vec<(String, f64)>, NodeError> {
+            Ok(self.taken.lock().unwrap().last().cloned().unwrap_or_default())
+        }
+        async fn raw_block_template(&self) -> Result<BlockTemplate, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn best_block_hash(&self) -> Result<Hash32, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn block_header(&self, _: &Hash32) -> Result<BlockHeaderReply, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn block(&self, _: &Hash32) -> Result<BlockReply, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn block_hash(&self, _: i32) -> Result<Hash32, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn check_share(&self, _: &ShareToCheck) -> Result<ShareVerdict, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn submit_block(&self, _: &[u8]) -> Result<SubmitVerdict, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn info(&self) -> Result<NodeInfo, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+        async fn check_ann(
+            &self,
+            _: &[u8; packetcrypt_proto::ANNOUNCEMENT_BYTES],
+            _: u32,
+            _: Option<&Hash32>,
+        ) -> Result<Hash32, NodeError> {
+            panic!("not asked by a paymaker")
+        }
+    }
+
+    fn closed() -> NodeError {
+        NodeError::ClosedWithoutReply { method: "m".to_owned() }
+    }
+
+    fn away() -> NodeError {
+        NodeError::Unreachable { method: "m".to_owned(), cause: "refused".to_owned() }
+    }
+
+    fn refused() -> NodeError {
+        let message = "address could not be decoded".to_owned();
+        NodeError::Rpc { method: "m".to_owned(), error: RpcError { code: Some(-5), message } }
+    }
+
+    fn service(dir: &std::path::Path) -> Arc<Service> {
+        let config = Config {
+            paymaker_http_password: Secret::new("hush"),
+            default_address: DEFAULT.into(),
+            error_address: "pkt1error".into(),
+            dir: dir.to_owned(),
+            ..Config::default()
+        };
+        let files = crate::ledger::Files::open(&config.dir).unwrap();
+        let counters = Counters::new(&mut Metrics::new("paymaker"));
+        let service = Service::new(config, Arc::new(SystemClock), Box::new(files), counters);
+        service.load().unwrap();
+        Arc::new(service)
+    }
+
+    /// What is settled: only a map that the node took, or a refusal of its own and the error map.
+    #[tokio::test]
+    async fn a_map_is_settled_only_when_the_node_pays_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = service(dir.path());
+        for (answers, is_settled, error_maps) in [
+            (vec![Ok(())], true, 0),
+            // The node died within the call and was not back for the second one, or just back.
+            (vec![Err(closed()), Err(away())], false, 0),
+            (vec![Err(closed()), Ok(())], false, 1),
+            (vec![Err(away()), Err(away())], false, 0),
+            (vec![Err(refused()), Ok(())], true, 1),
+            (vec![Err(refused()), Err(away())], false, 0),
+        ] {
+            let node = ScriptedNode::default();
+            node.answers.lock().unwrap().extend(answers.clone());
+            let mut sender = Sender::new(node.clone(), service.clone(), Shutdown::new());
+            assert_eq!(sender.send().await, is_settled, "{answers:?}");
+            assert!(node.answers.lock().unwrap().is_empty(), "{answers:?}");
+            let taken = node.taken.lock().unwrap().clone();
+            let of_error = |map: &&Vec<(String, f64)>| map[0].0 == "pkt1error";
+            assert_eq!(taken.iter().filter(of_error).count(), error_maps, "{answers:?}");
+            assert_eq!(sender.taken.as_ref(), taken.last(), "{answers:?}");
+        }
+    }
+
+    /// Each node is looked after by itself.
+    #[tokio::test]
+    async fn a_node_that_forgot_is_told_from_one_that_did_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = service(dir.path());
+        let nodes = [ScriptedNode::default(), ScriptedNode::default()];
+        let mut senders = Vec::new();
+        for node in &nodes {
+            node.answers.lock().unwrap().push_back(Ok(()));
+            let mut sender = Sender::new(node.clone(), service.clone(), Shutdown::new());
+            assert!(sender.send().await && !sender.is_forgotten().await);
+            senders.push(sender);
+        }
+        *nodes[1].taken.lock().unwrap() = vec![list(&[("miningaddr", 1.0)])];
+        assert!(!senders[0].is_forgotten().await);
+        assert!(senders[1].is_forgotten().await);
+    }
 
     fn list(entries: &[(&str, f64)]) -> Vec<(String, f64)> {
         entries.iter().map(|(pay_to, weight)| ((*pay_to).to_owned(), *weight)).collect()

@@ -73,14 +73,24 @@ impl NodeSettings {
     }
 }
 
-/// The client of the node of a pool; `None` when the settings were to be printed.
+/// The client of the nodes of a pool; `None` when the settings were to be printed.
 pub(crate) fn node(file: &PoolFile, print: bool) -> Result<Option<RpcNode>, Failure> {
+    let rpc = rpc(file, print)?;
+    rpc.map(|rpc| RpcNode::new(&rpc).map_err(unusable)).transpose()
+}
+
+/// A client for each of the nodes; `None` when the settings were to be printed.
+pub(crate) fn nodes(file: &PoolFile, print: bool) -> Result<Option<Vec<RpcNode>>, Failure> {
+    let rpc = rpc(file, print)?;
+    rpc.map(|rpc| RpcNode::for_each(&rpc).map_err(unusable)).transpose()
+}
+
+fn rpc(file: &PoolFile, print: bool) -> Result<Option<RpcConfig>, Failure> {
     let layers = file.layers(Role::Node, None, &[])?;
     let settings = role::settings("node", &layers, print, NodeSettings::validate)?;
-    if print {
-        return Ok(None);
-    }
-    let node = RpcNode::new(&settings.rpc())
-        .map_err(|error| Failure::usage(format!("[node]: {error}")))?;
-    Ok(Some(node))
+    Ok((!print).then(|| settings.rpc()))
+}
+
+fn unusable(error: packetcrypt_node::NodeError) -> Failure {
+    Failure::usage(format!("[node]: {error}"))
 }

@@ -24,11 +24,11 @@ impl Paymaker {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::Paymaker, None, &self.settings.set)?;
         let print = self.settings.print_config;
-        let node = node_settings::node(&file, print)?;
+        let nodes = node_settings::nodes(&file, print)?;
         let config = role::settings("paymaker", &layers, print, Config::validate)?;
-        let Some(node) = node else { return Ok(()) };
+        let Some(nodes) = nodes else { return Ok(()) };
         role::run(async |shutdown| {
-            let running = packetcrypt_paymaker::start(config, node, SystemClock, shutdown)
+            let running = packetcrypt_paymaker::start(config, nodes, SystemClock, shutdown)
                 .await
                 .map_err(Failure::failed)?;
             tracing::info!(listen = %running.local_addr(), "paymaker");
