@@ -6,11 +6,14 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use packetcrypt_core::bytes::Hash32;
+use tokio::sync::watch;
 
 /// Blocks that are remembered. Older ones have no usable announcements (spec 04, 2.3).
 const BLOCKS_MAX: usize = 300;
 /// Replaced blocks that are remembered at a height.
 const REPLACED_MAX: usize = 4;
+/// The greatest age at which an announcement is usable, whatever its target (spec 04, 2.3).
+const ANN_AGE_MAX: u32 = 259;
 
 /// A block on which announcements were made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub(crate) struct Next {
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     known: RwLock<Known>,
+    /// How many blocks below the one to be mined were missed.
+    missed: watch::Sender<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +123,25 @@ impl Chain {
     #[must_use]
     pub(crate) fn parent(&self, height: u32) -> Option<Parent> {
         self.read().parents.get(&height).cloned()
+    }
+
+    /// Remembers that a block is needed of which nothing is known, so that it is asked for. Only
+    /// as far down as announcements may be worth something.
+    pub(crate) fn miss(&self, height: u32) {
+        let Some(next) = self.next() else { return };
+        let depth = next.height.saturating_sub(height);
+        if (1..=ANN_AGE_MAX).contains(&depth) {
+            self.missed.send_if_modified(|deepest| {
+                let is_deeper = depth > *deepest;
+                *deepest = depth.max(*deepest);
+                is_deeper
+            });
+        }
+    }
+
+    /// How many blocks below the one to be mined were missed, the greatest number so far.
+    pub(crate) fn missed(&self) -> watch::Receiver<u32> {
+        self.missed.subscribe()
     }
 
     /// Whether a share on this block may still be accepted: it is mined on, or was until lately.
@@ -266,6 +290,21 @@ mod tests {
         // The same work again changes nothing.
         chain.learn_work(next(13, 3), GRACE);
         assert!(!chain.takes_shares_on(&hash(2)));
+    }
+
+    #[test]
+    fn blocks_are_missed_only_as_deep_as_announcements_are_usable() {
+        let chain = Chain::default();
+        let missed = chain.missed();
+        chain.miss(10);
+        assert_eq!(*missed.borrow(), 0, "without a work nothing is below anything");
+        chain.learn_work(next(1000, 1), GRACE);
+        for (height, depth) in [(1000, 0), (1200, 0), (999, 1), (960, 40), (980, 40), (740, 40)] {
+            chain.miss(height);
+            assert_eq!(*missed.borrow(), depth, "{height}");
+        }
+        chain.miss(741);
+        assert_eq!(*missed.borrow(), 259);
     }
 
     #[test]

@@ -221,13 +221,21 @@ impl Judge<'_> {
             if rand::random::<f64>() < self.intake.check_chance {
                 self.suspects.push((at, parent));
             }
+        } else if parent_height < self.height {
+            // Nobody could hold it against its sender that it is bad. Those on blocks that the
+            // pool has not told of yet are taken: before they are usable their blocks are known.
+            return Err(DropReason::UnknownParent);
         }
         Ok(())
     }
 
     fn parent(&mut self, height: u32) -> Option<Arc<Parent>> {
         if self.parent.as_ref().is_none_or(|(of, _)| *of != height) {
-            self.parent = Some((height, self.intake.chain.parent(height).map(Arc::new)));
+            let parent = self.intake.chain.parent(height).map(Arc::new);
+            if parent.is_none() {
+                self.intake.chain.miss(height);
+            }
+            self.parent = Some((height, parent));
         }
         self.parent.as_ref()?.1.clone()
     }

@@ -59,12 +59,15 @@ impl Prover {
         }
     }
 
-    /// Checks the proofs of the four announcements whose parent blocks are known. Who sent a bad
-    /// one is dropped.
+    /// Checks the proofs of the four announcements. Who sent a bad one is dropped. What can not be
+    /// checked, as its parent block is not known, is not sent, and the block is asked for.
     fn check_announcements(&self, share: &Share, checker: &mut Checker) -> Result<(), String> {
         for (at, announcement) in share.announcements().into_iter().enumerate() {
-            let parent = self.intake.chain.parent(announcement.parent_block_height());
-            let Some(parent) = parent else { continue };
+            let height = announcement.parent_block_height();
+            let Some(parent) = self.intake.chain.parent(height) else {
+                self.intake.chain.miss(height);
+                return Err("the parent block of an announcement is not known".to_owned());
+            };
             match checker.fault(announcement, &parent) {
                 None => {}
                 Some(Fault::Replaced) => {

@@ -37,7 +37,8 @@ use crate::upload::{self, UploadQueue, Uploader};
 /// Of so many cores one downloads, when the settings do not say how many.
 const CORES_PER_DOWNLOAD_THREAD: usize = 4;
 /// Blocks below the tip whose ids are asked for, so that proofs of their announcements can be
-/// checked. At usual targets older announcements are worth nothing.
+/// checked. At usual targets older announcements are worth nothing; when some come that are, their
+/// blocks are asked for too.
 const PARENTS_DEPTH: u32 = 24;
 
 /// Why the block miner does not start.
@@ -153,6 +154,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     }
     let every = Duration::from_secs(config.stats_interval_s);
     tasks.spawn(observer.clone().run(every, shutdown.clone()));
+    tasks.spawn(ask_for_missed(chain, pool.clone(), shutdown.clone()));
     tasks.spawn(jobs.run(pool, shutdown.clone()));
     Ok(Running { observer, tasks, uploads, uploaders, metrics, threads, shutdown })
 }
@@ -220,6 +222,18 @@ impl Running {
         }
         self.observer.store.unlock();
         failure.map_or_else(|| Ok(self.observer.stats()), Err)
+    }
+}
+
+/// Has the pool asked for blocks that were missed.
+async fn ask_for_missed(chain: Arc<Chain>, pool: Arc<PoolClient>, shutdown: Shutdown) {
+    let mut missed = chain.missed();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = missed.changed() => if changed.is_err() { return },
+        }
+        pool.deepen(*missed.borrow_and_update());
     }
 }
 

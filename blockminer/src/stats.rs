@@ -31,6 +31,8 @@ pub enum DropReason {
     TooOld,
     /// Its parent height is above any block there may be.
     TooNew,
+    /// Its parent block is not known (yet), so nothing of it can be checked.
+    UnknownParent,
     /// Its key may not be in a tree.
     Key,
     /// It is signed with another key than the pool's.
@@ -51,12 +53,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [DropReason; 13] = [
+    pub const ALL: [DropReason; 14] = [
         DropReason::NoWork,
         DropReason::Version,
         DropReason::Target,
         DropReason::TooOld,
         DropReason::TooNew,
+        DropReason::UnknownParent,
         DropReason::Key,
         DropReason::SigningKey,
         DropReason::BadProof,
@@ -76,6 +79,7 @@ impl DropReason {
             DropReason::Target => "target",
             DropReason::TooOld => "too_old",
             DropReason::TooNew => "too_new",
+            DropReason::UnknownParent => "unknown_parent",
             DropReason::Key => "key",
             DropReason::SigningKey => "signing_key",
             DropReason::BadProof => "bad_proof",

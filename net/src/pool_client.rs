@@ -7,7 +7,7 @@
 //! Updates are merged until somebody takes them: a slow reader gets fewer and larger ones, and
 //! never misses a block.
 
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,7 @@ impl PoolClient {
         let http = HttpClient::new(ClientOptions::default())?;
         let shutdown = shutdown.child();
         let shared = Arc::new(Shared::new(url.trim_end_matches('/')));
+        shared.depth_blocks.store(options.depth_blocks, Ordering::Relaxed);
         let follower =
             follow::Follower::new(shared.clone(), http.clone(), options, shutdown.clone());
         tokio::spawn(follower.run());
@@ -161,6 +162,15 @@ impl PoolClient {
         self.shared.status()
     }
 
+    /// From now on so many blocks below the tip must be known, at most [`DEPTH_BLOCKS_MAX`]; never
+    /// fewer than before. Those further down come by and by, in updates of their own.
+    pub fn deepen(&self, depth_blocks: u32) {
+        let depth_blocks = depth_blocks.min(DEPTH_BLOCKS_MAX);
+        if self.shared.depth_blocks.fetch_max(depth_blocks, Ordering::Relaxed) < depth_blocks {
+            self.shared.wake.notify_one();
+        }
+    }
+
     /// The client that talks to the pool, for more requests of the same session.
     pub fn http(&self) -> &HttpClient {
         &self.http
@@ -181,6 +191,8 @@ struct Shared {
     news: Notify,
     /// Wakes the poll of the configuration.
     wake: Notify,
+    /// How many blocks below the tip must be known now.
+    depth_blocks: AtomicU32,
     /// The height that the long poll has seen: the configuration is behind while it is lower.
     height_seen: AtomicI32,
     config: watch::Sender<Option<Arc<MasterConfig>>>,
@@ -218,6 +230,7 @@ impl Shared {
             pending: Mutex::default(),
             news: Notify::new(),
             wake: Notify::new(),
+            depth_blocks: AtomicU32::new(1),
             height_seen: AtomicI32::new(-1),
             config: watch::Sender::new(None),
             health: Mutex::new(health),

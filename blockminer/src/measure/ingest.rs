@@ -74,6 +74,7 @@ fn intake(options: &Options, count: u32) -> Result<Arc<Intake>, MeasureError> {
     let store = Arc::new(Store::new(count, options.huge_pages).map_err(cannot)?);
     let chain = Arc::new(Chain::default());
     let previous_block = Hash32([1; 32]);
+    chain.learn_block(PARENT_HEIGHT, previous_block, None);
     chain.learn_work(Next { height: HEIGHT, previous_block }, Duration::ZERO);
     Ok(Arc::new(Intake {
         store,

@@ -109,6 +109,63 @@ async fn a_bad_announcement_in_the_tree_makes_no_bad_share() {
     assert_eq!((stats.store.held, stats.job.is_none()), (0, true), "all it sent is given up");
 }
 
+/// Announcements that look better than all honest ones and lie on a block so far down that the
+/// miner did not ask for it: it asks now, and then finds them out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn junk_on_an_old_block_is_not_mined_with() {
+    let junk = |count: usize| {
+        let mut bytes = group("anns_g1.bin")[..count * 1024].to_vec();
+        for announcement in bytes.chunks_mut(1024) {
+            announcement[8..12].copy_from_slice(&0x1900_ffff_u32.to_le_bytes());
+            announcement[12..16].copy_from_slice(&(HEIGHT - 31).to_le_bytes());
+        }
+        bytes
+    };
+    let pool = Pool::new([junk(20), group("anns_g2.bin")].concat());
+    let url = pool.serve().await;
+    let shutdown = Shutdown::new();
+    let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
+    let read = miner.stats_reader();
+    wait_for("shares", &read, |stats| stats.shares.accepted >= 2).await;
+    let stats = wait_for("the refusal", &read, |stats| stats.announcements.stored == 100).await;
+    assert_eq!(stats.announcements.dropped["unknown_parent"], 20);
+    assert!(stats.peers.iter().all(|peer| peer.dropped_for_ms == 0));
+    // Until the block is known the sender is left in peace, and not for longer.
+    while read().peers.iter().all(|peer| peer.dropped_for_ms == 0) {
+        pool.announcements.lock().unwrap().extend(junk(1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let stats = stop(miner, shutdown).await;
+    assert_eq!(stats.announcements.dropped["bad_proof"], 1);
+    assert_eq!(*pool.faults.lock().unwrap(), Vec::<String>::new());
+    assert!(stats.shares.rejected.is_empty(), "{:?}", stats.shares);
+}
+
+/// Announcements that were taken before their block was there: nothing is sent with them until it
+/// is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_checked_is_not_sent() {
+    let pool = Pool::new(group("anns_g2.bin"));
+    pool.blocks_are_down.store(true, Ordering::Relaxed);
+    *pool.height.lock().unwrap() = 299_995;
+    let url = pool.serve().await;
+    let shutdown = Shutdown::new();
+    let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
+    let read = miner.stats_reader();
+    wait_for("announcements", &read, |stats| stats.announcements.stored == 100).await;
+    *pool.tip.lock().unwrap() = Hash32([8; 32]);
+    *pool.height.lock().unwrap() = HEIGHT;
+    let stats = wait_for("shares that are kept back", &read, |stats| {
+        stats.shares.rejected.keys().any(|why| why.contains("is not known"))
+    })
+    .await;
+    assert_eq!((stats.shares.accepted, stats.announcements.checked), (0, 0));
+    pool.blocks_are_down.store(false, Ordering::Relaxed);
+    wait_for("shares", &read, |stats| stats.shares.accepted >= 1).await;
+    stop(miner, shutdown).await;
+    assert_eq!(*pool.faults.lock().unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_truncates_its_files_or_starts_anew_is_read_from_the_beginning() {
     let (first, second) = (group("anns_g1.bin"), group("anns_g2.bin"));

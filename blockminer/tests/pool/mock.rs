@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     pub(crate) delay: Mutex<Duration>,
     /// Whether the announcement handler answers 503 to everything.
     pub(crate) is_down: AtomicBool,
+    /// Whether nothing is told of blocks.
+    pub(crate) blocks_are_down: AtomicBool,
     pub(crate) accepted: Mutex<Vec<String>>,
     pub(crate) faults: Mutex<Vec<String>>,
 }
@@ -85,6 +87,7 @@ impl Pool {
             coinbase,
             delay: Mutex::default(),
             is_down: AtomicBool::new(false),
+            blocks_are_down: AtomicBool::new(false),
             replies: Mutex::default(),
             accepted: Mutex::default(),
             faults: Mutex::default(),
@@ -156,7 +159,7 @@ impl Pool {
             }
             self.parents.get(&height).copied().unwrap_or(made)
         };
-        let height = (next - 30..next).find(|at| hash_at(*at).display().to_string() == hash)?;
+        let height = (next - 60..next).find(|at| hash_at(*at).display().to_string() == hash)?;
         let header = json!({
             "hash": hash, "height": height, "version": 1, "versionHex": "00000001",
             "merkleroot": "00".repeat(32), "time": 1, "nonce": 0, "bits": "1d00ffff",
@@ -261,8 +264,10 @@ async fn answer(
         return StatusCode::NOT_FOUND.into_response();
     }
     if let Some(hash) = path.strip_prefix("/blkinfo_").and_then(|p| p.strip_suffix(".json")) {
-        return pool
-            .blkinfo(hash)
+        let is_down = pool.blocks_are_down.load(Ordering::Relaxed);
+        return Some(hash)
+            .filter(|_| !is_down)
+            .and_then(|hash| pool.blkinfo(hash))
             .map_or(StatusCode::NOT_FOUND.into_response(), |text| text.into_response());
     }
     let delay = *pool.delay.lock().unwrap();

@@ -20,6 +20,9 @@ use crate::{Shutdown, limits};
 const BEHIND_POLL_MS: u64 = 100;
 /// How long that goes on.
 const BEHIND_MS_MAX: u64 = 5_000;
+/// Blocks below the depth of the options that one poll asks for: what is new at the tip must not
+/// wait for old ones.
+const DEEP_BLOCKS_PER_POLL: usize = 16;
 
 /// The task that polls one pool.
 pub(super) struct Follower {
@@ -149,8 +152,10 @@ impl Follower {
         new_blocks: &mut Vec<Arc<BlockInfo>>,
     ) -> Result<(), String> {
         let tip = config.current_height.saturating_sub(1);
-        let depth = self.options.depth_blocks.clamp(1, DEPTH_BLOCKS_MAX);
+        let depth = self.shared.depth_blocks.load(Ordering::Relaxed).clamp(1, DEPTH_BLOCKS_MAX);
         let floor = tip.saturating_sub_unsigned(depth).max(-1);
+        let deep = tip.saturating_sub_unsigned(self.options.depth_blocks.max(1));
+        let mut deep_blocks = 0;
         self.known.retain(|height, _| *height > floor && *height <= tip);
         let base = config.blkinfo_url.as_deref().unwrap_or(&self.shared.url);
         let base = base.trim_end_matches('/').to_owned();
@@ -160,6 +165,11 @@ impl Follower {
             let block = match known.cloned() {
                 Some(block) => block,
                 None => {
+                    deep_blocks += usize::from(height <= deep);
+                    if deep_blocks > DEEP_BLOCKS_PER_POLL {
+                        self.shared.wake.notify_one();
+                        break;
+                    }
                     let block = Arc::new(self.fetch_block(&base, hash, height).await?);
                     self.known.insert(height, block.clone());
                     new_blocks.push(block.clone());
