@@ -9,6 +9,7 @@
 //! class can grow and shrink at its end while it is mined with, and what a job refers to is one
 //! number.
 
+use packetcrypt_core::announcement::Announcement;
 use packetcrypt_core::bytes::CompactTarget;
 use packetcrypt_core::difficulty;
 use packetcrypt_core::params::ANN_WAIT_BLOCKS;
@@ -36,6 +37,14 @@ pub struct ClassKey {
 }
 
 impl ClassKey {
+    /// The class of an announcement.
+    #[must_use]
+    pub(crate) fn of(announcement: &Announcement, source: SourceId) -> ClassKey {
+        let (parent_height, work_bits) =
+            (announcement.parent_block_height(), announcement.work_bits());
+        ClassKey { parent_height, work_bits, source }
+    }
+
     /// Age in a block of this height, 0 when the parent is not below it.
     #[must_use]
     pub fn age(&self, height: u32) -> u32 {

@@ -2,13 +2,15 @@
 //!
 //! Trust is limited. Of each announcement version, target, height, key and signing key are looked
 //! at; of some the proof is checked, many in lanes. A peer that sends a bad one is dropped for a
-//! while, with a message, and everything it sent is given up ([`crate::peers`]).
+//! while, with a message, and everything it sent is given up ([`crate::peers`]). Of a datagram,
+//! whose sender may be forged, the batch is given up, and the sender only when most are bad
+//! ([`crate::doubt`]).
 //!
 //! Every feed has a [`Taker`]: announcements are received into a landing of the store, judged and
 //! hashed there by the thread that received them, and admitted in one step.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use packetcrypt_core::AnnError;
 use packetcrypt_core::announcement::{self, Announcement, BatchScratch, CheckScratch};
@@ -20,6 +22,7 @@ use packetcrypt_jit::{AnyExecutor, Executor};
 
 use crate::chain::{Chain, Parent};
 use crate::class::{ClassKey, SourceId};
+use crate::doubt::{Doubts, Verdict};
 use crate::hash::hash_each;
 use crate::peers::Peers;
 use crate::stats::{ArrivalCounters, DropReason};
@@ -35,6 +38,8 @@ pub(crate) struct Intake {
     pub(crate) chain: Arc<Chain>,
     pub(crate) counters: Arc<ArrivalCounters>,
     pub(crate) peers: Arc<Peers>,
+    /// What is known of peers whose address can be forged.
+    pub(crate) doubts: Mutex<Doubts>,
     /// Part of the announcements of which the proof is checked.
     pub(crate) check_chance: f64,
 }
@@ -44,6 +49,31 @@ impl Intake {
     pub(crate) fn drop_peer(&self, source: SourceId, why: &str) {
         self.store.retire_source(source);
         self.peers.drop_peer(source, why);
+    }
+
+    /// Takes over what a check of an announcement that was taken in has shown: `fault` is what is
+    /// wrong with it. Who sent a bad one is dropped, if it is certain who that was.
+    pub(crate) fn checked(&self, class: ClassKey, fault: Option<&str>) {
+        if !self.peers.is_forgeable(class.source) {
+            if let Some(why) = fault {
+                self.drop_peer(class.source, why);
+            }
+            return;
+        }
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        match doubts.weigh(class, fault.is_some()) {
+            Verdict::Believed => {}
+            Verdict::BadClass(class) => {
+                let count = self.store.retire_classes(|key| *key == class);
+                tracing::warn!("{count} announcements are given up, most like them are bad");
+                self.peers.given_up.notify_one();
+            }
+            Verdict::BadSource(source) => {
+                let is_bad = |key: &ClassKey| key.source == source && !doubts.is_good(key);
+                self.store.retire_classes(is_bad);
+                self.peers.drop_peer(source, fault.unwrap_or("most of what it sends is bad"));
+            }
+        }
     }
 }
 
@@ -119,22 +149,30 @@ impl Taker {
         landed.retain(|of| !matches!(tree::key(&of.hash), 0 | u64::MAX));
         intake.counters.dropped(DropReason::Key, (looked_at - landed.len()) as u64);
         intake.counters.checked.fetch_add(suspects.len() as u64, Ordering::Relaxed);
+        let mut bad = Vec::new();
         for (at, fault) in checker.faults(landing, &suspects) {
             let before = landed.len();
             landed.retain(|of| of.at != at);
-            if before == landed.len() {
-                continue;
-            }
             match fault {
+                _ if before == landed.len() => {}
                 Fault::Replaced => intake.counters.dropped(DropReason::Replaced, 1),
-                Fault::Bad(why) => {
-                    // The rest of the batch goes with it.
-                    intake.counters.dropped(DropReason::BadProof, 1);
-                    intake.counters.dropped(DropReason::DroppedPeer, landed.len() as u64);
-                    intake.peers.count(source, count as u64, 0);
-                    return intake.drop_peer(source, &why);
-                }
+                Fault::Bad(why) => bad.push((at, why)),
             }
+        }
+        for (at, _) in &suspects {
+            let announcement = Announcement::from_bytes(landing.announcement(*at));
+            let fault = bad.iter().find(|(of, _)| of == at).map(|(_, why)| why.as_str());
+            intake.checked(ClassKey::of(announcement, source), fault);
+            if fault.is_some() && intake.peers.dropped_for(source).is_some() {
+                // Once is enough.
+                break;
+            }
+        }
+        if !bad.is_empty() {
+            // The rest of the batch goes with it.
+            intake.counters.dropped(DropReason::BadProof, bad.len() as u64);
+            intake.counters.dropped(DropReason::DroppedPeer, landed.len() as u64);
+            return intake.peers.count(source, count as u64, 0);
         }
         let inserted = landing.admit(&landed, source, next.height, epoch);
         let counters = &intake.counters;
@@ -303,3 +341,6 @@ impl Checker {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@
 pub mod choose;
 pub mod class;
 pub mod config;
+mod doubt;
 pub mod fetch;
 pub mod job;
 pub mod measure;

@@ -1,5 +1,6 @@
 //! The peers that send announcements: their numbers, their figures, and which of them are dropped.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use crate::class::SourceId;
 use crate::stats::PeerFigures;
 use crate::store::Keeper;
 
+/// What the names of peers begin with who send datagrams, and whose addresses can be forged.
+const FORGEABLE_PREFIX: &str = "udp ";
 /// Peers that are told apart.
 const PEERS_LEN_MAX: usize = 4096;
 /// A peer stays dropped for at most this long.
@@ -71,6 +74,17 @@ impl Peers {
         SourceId(peers.len() as u32 - 1)
     }
 
+    /// The number of a peer that sends datagrams from this address.
+    pub(crate) fn source_udp(&self, from: SocketAddr) -> SourceId {
+        self.source(&format!("{FORGEABLE_PREFIX}{from}"))
+    }
+
+    /// Whether somebody else can send in this peer's name.
+    pub(crate) fn is_forgeable(&self, source: SourceId) -> bool {
+        let peers = self.locked();
+        peers.get(source.0 as usize).is_some_and(|peer| peer.name.starts_with(FORGEABLE_PREFIX))
+    }
+
     /// Gives peers of before a restart their numbers again.
     pub(crate) fn restore(&self, names: &[String]) {
         *self.locked() = names.iter().take(PEERS_LEN_MAX).map(|name| Peer::new(name)).collect();
@@ -91,7 +105,7 @@ impl Peers {
         peer.drops += 1;
         peer.dropped_until = Some(Instant::now() + time);
         tracing::warn!(
-            "announcements: {} dropped for {} s, all it sent is given up: {why}",
+            "announcements: {} dropped for {} s, what it sent is given up: {why}",
             peer.name,
             time.as_secs()
         );

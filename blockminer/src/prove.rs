@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use crate::class::ClassKey;
 use crate::intake::{Checker, Fault, Intake};
 use crate::search::Found;
 use crate::share::Share;
@@ -68,13 +69,14 @@ impl Prover {
                 self.intake.chain.miss(height);
                 return Err("the parent block of an announcement is not known".to_owned());
             };
+            let class = ClassKey::of(announcement, share.source_of(at));
             match checker.fault(announcement, &parent) {
-                None => {}
+                None => self.intake.checked(class, None),
                 Some(Fault::Replaced) => {
                     return Err("an announcement was made on a replaced block".to_owned());
                 }
                 Some(Fault::Bad(why)) => {
-                    self.intake.drop_peer(share.source_of(at), &why);
+                    self.intake.checked(class, Some(&why));
                     return Err(format!("bad announcement [{why}]"));
                 }
             }

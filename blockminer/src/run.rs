@@ -106,6 +106,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         chain: chain.clone(),
         counters: arrivals.clone(),
         peers: peers.clone(),
+        doubts: Mutex::default(),
         check_chance: config.check_chance,
     });
     let uploads = Arc::new(UploadQueue::new(config.upload_queue_len));

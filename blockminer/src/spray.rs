@@ -48,7 +48,7 @@ pub(crate) fn follow(
         let received = sprayer.received();
         while !shutdown.is_triggered() {
             let Some(batch) = received.pop_timeout(TICK) else { continue };
-            let source = peers.source(&format!("udp {}", batch.from));
+            let source = peers.source_udp(batch.from);
             taker.take_copies(source, &batch.announcements);
         }
     })

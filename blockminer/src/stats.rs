@@ -41,7 +41,7 @@ pub enum DropReason {
     BadProof,
     /// It was made on a block that left the chain.
     Replaced,
-    /// Its sender was dropped for sending bad ones.
+    /// Its sender was dropped for sending bad ones, or it came in one batch with a bad one.
     DroppedPeer,
     /// Nothing worth less could be recycled for it.
     NoRoom,

@@ -39,7 +39,7 @@ use packetcrypt_core::block::compact_tree;
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 
-use crate::class::{Class, ClassId, ClassSummary, SourceId};
+use crate::class::{Class, ClassId, ClassKey, ClassSummary, SourceId};
 use arena::{Arena, HASH_BYTES, MARK_BYTES};
 use index::Index;
 use keys::KEY_BYTES;
@@ -300,6 +300,11 @@ impl Store {
     /// Gives up every announcement made on this height or above: those blocks left the chain.
     pub fn retire_from_height(&self, height: u32) -> u64 {
         self.locked().retire(&self.arena, |key| key.parent_height >= height)
+    }
+
+    /// Gives up some classes. Returns the number of announcements.
+    pub(crate) fn retire_classes(&self, of: impl Fn(&ClassKey) -> bool) -> u64 {
+        self.locked().retire(&self.arena, of)
     }
 
     /// Gives up everything that a source sent.

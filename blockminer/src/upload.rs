@@ -372,12 +372,18 @@ fn answer_of(
     let status = reply.status;
     match Reply::<Value>::parse(&reply.body) {
         Ok(parsed) => answer_of_reply(status, &parsed, may_be_known, warn),
-        Err(_) if status >= 500 => {
+        Err(_) if status >= 500 || is_for_now(status) => {
             Answer::Again { why: format!("status {status}"), may_be_known: false }
         }
         Err(error) if status == 200 => Answer::Nonsense(error.to_string()),
         Err(_) => Answer::Done(ShareOutcome::Rejected(format!("status {status}"))),
     }
+}
+
+/// Statuses that say something of the transfer and nothing of the share: it came too slowly (408),
+/// or there are too many (429).
+fn is_for_now(status: u16) -> bool {
+    matches!(status, 408 | 429)
 }
 
 fn answer_of_reply(
@@ -407,7 +413,7 @@ fn answer_of_reply(
     if ShareRejection::is_stale_text(error) {
         return Answer::OtherWork;
     }
-    if status >= 500 {
+    if status >= 500 || is_for_now(status) {
         return Answer::Again { why: error.clone(), may_be_known: false };
     }
     if status == 409 && may_be_known {
@@ -462,6 +468,9 @@ mod tests {
             (503, r#"{"result":"","error":["overloaded"],"warn":[]}"#),
             (500, r#"{"result":"","error":["no currentWork"],"warn":[]}"#),
             (502, "<html>"),
+            (408, r#"{"result":"","error":["body did not arrive"],"warn":[]}"#),
+            (408, "request took too long"),
+            (429, "<html>"),
         ] {
             assert!(matches!(answer(status, body), Answer::Again { may_be_known: false, .. }));
         }

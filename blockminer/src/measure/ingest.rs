@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -81,6 +81,7 @@ fn intake(options: &Options, count: u32) -> Result<Arc<Intake>, MeasureError> {
         chain,
         counters: Arc::new(ArrivalCounters::default()),
         peers: Arc::new(Peers::new(Duration::from_secs(1), None)),
+        doubts: Mutex::default(),
         check_chance: 0.0,
     }))
 }
