@@ -73,6 +73,8 @@ enum Outcome {
     Refused(String),
     /// The handler is too busy.
     Overloaded,
+    /// The handler refused the post for a reason that may pass.
+    NotYet(String),
     /// No answer, or none that can be understood.
     NoAnswer(String),
 }
@@ -180,11 +182,14 @@ impl HandlerQueue {
         match Reply::<AnnsEvent>::parse(&answer.body) {
             Ok(reply) => match (reply.error.into_iter().next(), reply.result) {
                 (Some(error), _) if error == "overloaded" => Outcome::Overloaded,
+                (Some(error), _) if answer.status == 429 || may_pass(&error, batch) => {
+                    Outcome::NotYet(error)
+                }
                 (Some(error), _) => Outcome::Refused(error),
                 (None, Some(event)) => Outcome::Taken(Box::new(event)),
                 (None, None) => Outcome::NoAnswer("reply without error and result".to_owned()),
             },
-            Err(_) if answer.status == 503 => Outcome::Overloaded,
+            Err(_) if matches!(answer.status, 429 | 503) => Outcome::Overloaded,
             Err(error) => Outcome::NoAnswer(format!("status {}: {error}", answer.status)),
         }
     }
@@ -204,12 +209,11 @@ impl HandlerQueue {
                         rest;
                 }
             }),
-            Outcome::Refused(reason) => {
-                tracing::debug!(handler = %self.url, %reason, "post refused");
-                context.counters.update(|c| {
-                    c.uploading -= len;
-                    *c.rejected.entry(reason_class(&reason).to_owned()).or_default() += len;
-                });
+            Outcome::Refused(reason) => self.refused(len, &reason, context),
+            Outcome::NotYet(reason) => {
+                if !self.again(&mut pending, context).await {
+                    self.refused(len, &reason, context);
+                }
             }
             Outcome::Overloaded => {
                 if !self.again(&mut pending, context).await {
@@ -229,6 +233,14 @@ impl HandlerQueue {
                 }
             }
         }
+    }
+
+    fn refused(&self, len: u64, reason: &str, context: &UploadContext) {
+        tracing::debug!(handler = %self.url, %reason, "post refused");
+        context.counters.update(|c| {
+            c.uploading -= len;
+            *c.rejected.entry(reason_class(reason).to_owned()).or_default() += len;
+        });
     }
 
     /// Waits and puts the batch back, unless it has become useless. The wait is in the uploader,
@@ -259,6 +271,20 @@ fn host_is_invalid(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split(['/', ':']).next().unwrap_or_default();
     host.eq_ignore_ascii_case("invalid")
+}
+
+/// Whether the reason of a refusal is that the handler does not know the pool or its newest block
+/// yet (spec 05, 6.1): such a post is good, and taken a moment later.
+fn may_pass(reason: &str, batch: &Batch) -> bool {
+    if reason.starts_with("server not ready") {
+        return true;
+    }
+    let expected = reason.strip_prefix("block number out of range, expect ");
+    let expected = expected.and_then(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse::<u64>().ok()
+    });
+    expected.is_some_and(|expected| expected < u64::from(batch.parent_height))
 }
 
 /// The reason without its numbers and names, so that a hostile handler can not fill the memory

@@ -40,6 +40,8 @@ struct Pool {
     /// Status that handlers answer with; 0 = they do their work.
     refuse_with: AtomicU16,
     posts: AtomicUsize,
+    /// Answers of a handler that has not heard of everything yet, the last one first.
+    not_yet: Mutex<Vec<(u16, String)>>,
 }
 
 fn hash_at(height: i32) -> Hash32 {
@@ -94,6 +96,10 @@ async fn submit(
     body: Bytes,
 ) -> Response {
     pool.posts.fetch_add(1, SeqCst);
+    if let Some((status, text)) = pool.not_yet.lock().unwrap().pop() {
+        let reply = Reply::<AnnsEvent>::failed(&text).to_ann_json();
+        return (StatusCode::from_u16(status).unwrap(), reply).into_response();
+    }
     let refuse_with = pool.refuse_with.load(SeqCst);
     if refuse_with == 503 {
         let reply = Reply::<AnnsEvent>::failed("overloaded").to_ann_json();
@@ -210,6 +216,47 @@ async fn a_busy_handler_is_tried_again_and_nothing_is_lost() {
     let stats = miner.finish().await.unwrap();
     assert_conserved(&stats);
     assert_eq!(stats.pools[0].accepted, stats.made, "{stats:?}");
+    end.trigger();
+}
+
+#[tokio::test]
+async fn a_handler_that_is_behind_is_tried_again_and_nothing_is_lost() {
+    let end = Shutdown::new();
+    let pool = serve(&end).await;
+    let parent = TIP - 2;
+    let behind = format!("block number out of range, expect {} got {parent}", parent - 6);
+    *pool.not_yet.lock().unwrap() = vec![
+        (400, behind),
+        (429, "slow down".to_owned()),
+        (400, "server not ready".to_owned()),
+        (400, "server not ready".to_owned()),
+    ];
+    let shutdown = Shutdown::new();
+    let miner = start(config(&[&pool]), shutdown.clone()).await.unwrap();
+    assert!(until(|| pool.not_yet.lock().unwrap().is_empty()).await);
+    assert!(until(|| miner.stats().pools[0].accepted >= 100).await, "{:?}", miner.stats());
+    shutdown.trigger();
+    let stats = miner.finish().await.unwrap();
+    assert_conserved(&stats);
+    assert_eq!(stats.pools[0].accepted, stats.made, "{stats:?}");
+    end.trigger();
+}
+
+/// A handler that is ahead took the block off: that does not pass.
+#[tokio::test]
+async fn a_handler_that_is_ahead_is_not_tried_again() {
+    let end = Shutdown::new();
+    let pool = serve(&end).await;
+    let parent = TIP - 2;
+    let ahead = format!("block number out of range, expect {} got {parent}", parent + 6);
+    *pool.not_yet.lock().unwrap() = vec![(400, ahead)];
+    let shutdown = Shutdown::new();
+    let miner = start(config(&[&pool]), shutdown.clone()).await.unwrap();
+    assert!(until(|| miner.stats().pools[0].accepted >= 100).await, "{:?}", miner.stats());
+    shutdown.trigger();
+    let stats = miner.finish().await.unwrap();
+    assert_conserved(&stats);
+    assert!(stats.pools[0].rejected["block number out of range"] > 0, "{stats:?}");
     end.trigger();
 }
 
