@@ -159,7 +159,8 @@ impl fmt::Debug for ShareUpload {
 /// them a proof that is long enough, none of them the end element.
 ///
 /// The end element belongs to the handler: an upload that ends the sequence itself could make the
-/// node stop reading before the handler's signatures.
+/// node stop reading before the handler's signatures. A type of nine bytes, which the reference can
+/// not read, is none (spec 05, 10.1); a length of nine bytes never fits.
 fn check_shape(header_and_proof: &[u8]) -> Option<usize> {
     let mut rest = header_and_proof.get(HEADER_BYTES..)?;
     let mut proof_at = None;
@@ -171,7 +172,7 @@ fn check_shape(header_and_proof: &[u8]) -> Option<usize> {
                 return None;
             }
             proof_at = Some(header_and_proof.len() - rest.len() - content.len());
-        } else if kind == element::END {
+        } else if kind == element::END || kind > u64::from(u32::MAX) {
             return None;
         }
     }
@@ -414,6 +415,7 @@ mod tests {
             second(&[4]),
             second(&[4, 2, 2]),
             second(&[4, 0xff, 1, 2]),
+            second(&[0xff, 0, 0, 0, 0, 1, 0, 0, 0, 1, 2]),
             second(&[0, 0]),
             second(&[4, 1, 2, 0, 0]),
             other_type,
