@@ -103,12 +103,33 @@ pub fn validate_share(
     mut parent_at: impl FnMut(u32) -> ParentHash,
     scratch: &mut CheckScratch,
 ) -> Result<BlockOk, ShareError> {
+    validate(share, Some(&mut parent_at), scratch)
+}
+
+/// All of [`validate_share`] but the proofs of the announcements: what can be said of a share whose
+/// parent blocks are not known. Cheap, and what fails here fails there.
+///
+/// # Errors
+/// [`ShareError`], the first step that fails.
+pub fn validate_share_without_announcements(
+    share: &ShareCheck<'_>,
+    scratch: &mut CheckScratch,
+) -> Result<BlockOk, ShareError> {
+    validate(share, None, scratch)
+}
+
+fn validate(
+    share: &ShareCheck<'_>,
+    parent_at: Option<&mut dyn FnMut(u32) -> ParentHash>,
+    scratch: &mut CheckScratch,
+) -> Result<BlockOk, ShareError> {
     let block = SerializedBlock::decode(share.block)?;
     let coinbase = Transaction::parse(share.coinbase).map_err(ShareError::Coinbase)?;
     block.check_merkle_root(&coinbase, share.merkle_branch)?;
     block.check_form(share.height)?;
-    let parent_hashes: [ParentHash; ANNOUNCEMENTS] =
-        block.entities.announcements.map(|ann| parent_at(ann.parent_block_height()));
+    let parent_hashes: Option<[ParentHash; ANNOUNCEMENTS]> = parent_at.map(|parent_at| {
+        block.entities.announcements.map(|ann| parent_at(ann.parent_block_height()))
+    });
     let commitment = coinbase::find_commitment(&coinbase);
     let check = BlockCheck {
         header: block.header,
@@ -116,7 +137,7 @@ pub fn validate_share(
         commitment: commitment.as_ref(),
         height: share.height,
         share_target: share.share_target,
-        parent_hashes: Some(&parent_hashes),
+        parent_hashes: parent_hashes.as_ref(),
         check_signatures: share.check_signatures,
     };
     Ok(check_block(&check, scratch)?)

@@ -19,6 +19,8 @@ const SIGNING_KEY_AT: usize = 56;
 
 /// Announcements are usable from this age on (spec 05, 10.1).
 const AGE_BLOCKS_MIN: i32 = 3;
+/// And up to this one, whatever their work (spec 04, 2.3).
+const AGE_BLOCKS_MAX: i32 = 259;
 
 /// A share as the node wants it.
 #[derive(Clone, Debug)]
@@ -83,13 +85,14 @@ pub(crate) fn assemble(
 }
 
 /// Parents above `height - 3` must never reach the node: it would shift a big number by 2^32 bits
-/// (spec 06, 1.5).
+/// (spec 06, 1.5). Those too old to be usable it need not be asked about.
 fn check_parents(upload: &ShareUpload, height: i32) -> Result<(), Refusal> {
     for announcement in upload.announcements() {
         let word = read_u32(announcement, PARENT_HEIGHT_AT);
         let parent = word.cast_signed();
         let too_new = height > AGE_BLOCKS_MIN && parent > height - AGE_BLOCKS_MIN;
-        if too_new || parent < 0 {
+        let too_old = height.saturating_sub(parent) > AGE_BLOCKS_MAX;
+        if too_new || too_old || parent < 0 {
             return Err(ShareRejection::ParentOutOfRange { height: word }.into());
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! It guards the node against floods of invalid shares, and it lets shares be paid while the node is
 //! away. It needs the ids of the announcements' parent blocks: the master tells those of the last
-//! blocks, the node is asked for others, once a work.
+//! blocks, the node is asked for others, once a work, and only for a share that has work.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use packetcrypt_core::block::check::{BlockKind, CheckScratch, ParentHash};
-use packetcrypt_core::block::share::{ShareCheck, validate_share};
+use packetcrypt_core::block::share::{
+    ShareCheck, validate_share, validate_share_without_announcements,
+};
 use packetcrypt_core::bytes::read_u32;
 use packetcrypt_node::{Node, RpcError};
 use packetcrypt_proto::share::ShareUpload;
@@ -50,7 +52,22 @@ impl OwnCheck {
         upload: &ShareUpload,
         assembled: &Arc<Assembled>,
     ) -> Result<BlockKind, Refusal> {
-        let parents = parents_of(node, works, work, upload).await?;
+        let (mut parents, unknown) = known_parents(works, work, upload);
+        if !unknown.is_empty() {
+            // Everybody can make up a share that asks the node for four blocks.
+            self.run(work, assembled, None).await?;
+            ask_for_parents(node, work, &unknown, &mut parents).await?;
+        }
+        self.run(work, assembled, Some(parents)).await
+    }
+
+    /// One pass, without parents one without the announcements.
+    async fn run(
+        &self,
+        work: &Arc<Work>,
+        assembled: &Arc<Assembled>,
+        parents: Option<HashMap<u32, ParentHash>>,
+    ) -> Result<BlockKind, Refusal> {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
         let (work, assembled, pool) = (work.clone(), assembled.clone(), self.scratch.clone());
@@ -66,8 +83,14 @@ impl OwnCheck {
                 share_target: work.file.share_target,
                 check_signatures: true,
             };
-            let parent_at = |height| parents.get(&height).copied().unwrap_or(ParentHash::Unknown);
-            let outcome = validate_share(&check, parent_at, &mut scratch);
+            let outcome = match parents {
+                None => validate_share_without_announcements(&check, &mut scratch),
+                Some(parents) => {
+                    let parent_at =
+                        |height| parents.get(&height).copied().unwrap_or(ParentHash::Unknown);
+                    validate_share(&check, parent_at, &mut scratch)
+                }
+            };
             lock(&pool).push(scratch);
             outcome
         };
@@ -91,34 +114,46 @@ fn error_json(message: String) -> String {
     RpcError { code: Some(NODE_CODE_INVALID), message }.to_json()
 }
 
-/// The parent blocks of the four announcements by height.
-async fn parents_of<N: Node>(
-    node: &PatientNode<N>,
+/// The parent blocks of the four announcements by height, and the heights of which nothing is known.
+fn known_parents(
     works: &Works,
     work: &Work,
     upload: &ShareUpload,
-) -> Result<HashMap<u32, ParentHash>, Refusal> {
-    let mut parents = HashMap::new();
+) -> (HashMap<u32, ParentHash>, BTreeSet<u32>) {
+    let (mut parents, mut unknown) = (HashMap::new(), BTreeSet::new());
     for announcement in upload.announcements() {
         let height = read_u32(announcement, PARENT_HEIGHT_AT);
-        if parents.contains_key(&height) {
-            continue;
+        match works.block_at(height.cast_signed(), work).or_else(|| work.parent(height)) {
+            Some(hash) => {
+                parents.insert(height, ParentHash::Known(hash));
+            }
+            None => {
+                unknown.insert(height);
+            }
         }
-        let known = works.block_at(height.cast_signed(), work).or_else(|| work.parent(height));
-        let parent = match known {
-            Some(hash) => ParentHash::Known(hash),
-            None => match node.block_hash(height.cast_signed()).await {
-                Ok(hash) => {
-                    work.remember_parent(height, hash);
-                    ParentHash::Known(hash)
-                }
-                Err(e) if e.rpc().is_some() => ParentHash::Unknown,
-                Err(e) => return Err(Refusal::NodeAway(e.to_string())),
-            },
+    }
+    (parents, unknown)
+}
+
+/// Asks the node for blocks.
+async fn ask_for_parents<N: Node>(
+    node: &PatientNode<N>,
+    work: &Work,
+    heights: &BTreeSet<u32>,
+    parents: &mut HashMap<u32, ParentHash>,
+) -> Result<(), Refusal> {
+    for &height in heights {
+        let parent = match node.block_hash(height.cast_signed()).await {
+            Ok(hash) => {
+                work.remember_parent(height, hash);
+                ParentHash::Known(hash)
+            }
+            Err(e) if e.rpc().is_some() => ParentHash::Unknown,
+            Err(e) => return Err(Refusal::NodeAway(e.to_string())),
         };
         parents.insert(height, parent);
     }
-    Ok(parents)
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
