@@ -3,7 +3,7 @@
 //! What axum leaves open is closed here: how many connections there are, how long a head and a
 //! whole request may take, how long a body may be, and that a stop lets requests in progress end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::http1::gate::{Gate, Pass};
 use crate::{Shutdown, limits, metrics};
 
 /// Bounds of a server.
@@ -27,6 +27,9 @@ use crate::{Shutdown, limits, metrics};
 pub struct ControlLimits {
     /// Open connections; one more is closed at once and counted.
     pub connections_max: usize,
+    /// Open connections of one source: an IPv4 address, or an IPv6 network of 64 bits. Addresses of
+    /// this machine and of private networks, where proxies stand, are not bounded by it.
+    pub connections_per_source_max: usize,
     /// Length of a request's body, bytes; a longer one is answered 413 by axum's extractors.
     pub body_bytes_max: usize,
     /// Time for a request's head, and idle time of a kept connection, ms.
@@ -39,6 +42,7 @@ impl Default for ControlLimits {
     fn default() -> Self {
         Self {
             connections_max: limits::CONTROL_CONNECTIONS_MAX,
+            connections_per_source_max: limits::CONTROL_CONNECTIONS_PER_SOURCE_MAX,
             body_bytes_max: limits::CONTROL_BODY_BYTES_MAX,
             head_ms_max: limits::CONTROL_HEAD_MS_MAX,
             request_ms_max: limits::CONTROL_REQUEST_MS_MAX,
@@ -61,7 +65,7 @@ pub struct ListenError {
 pub struct ControlCounters {
     /// Connections accepted.
     pub connections: AtomicU64,
-    /// Connections closed at once because there were too many.
+    /// Connections closed at once because there were too many, in total or of one source.
     pub connections_refused: AtomicU64,
     /// Connections that ended with an error: reset, head too slow, no HTTP.
     pub connections_failed: AtomicU64,
@@ -170,7 +174,8 @@ struct Server {
 
 impl Server {
     async fn run(self, listener: TcpListener) {
-        let slots = Arc::new(Semaphore::new(self.limits.connections_max));
+        let per_source_max = self.limits.connections_per_source_max;
+        let gate = Arc::new(Gate::new(self.limits.connections_max, per_source_max));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -187,10 +192,11 @@ impl Server {
                     continue;
                 }
             };
-            match slots.clone().try_acquire_owned() {
-                Ok(slot) => {
+            let per_source_max = if is_near(peer.ip()) { usize::MAX } else { per_source_max };
+            match gate.enter_within(peer, per_source_max) {
+                Ok(pass) => {
                     self.counters.connections.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(self.connection(stream, peer, slot));
+                    connections.spawn(self.connection(stream, peer, pass));
                 }
                 Err(_) => {
                     self.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
@@ -208,14 +214,14 @@ impl Server {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        slot: OwnedSemaphorePermit,
+        pass: Pass,
     ) -> impl Future<Output = ()> + Send + 'static {
         let router = self.router.clone().layer(axum::Extension(ConnectInfo(peer)));
         let counters = self.counters.clone();
         let shutdown = self.shutdown.clone();
         let head_time = Duration::from_millis(self.limits.head_ms_max);
         async move {
-            let _slot = slot;
+            let _pass = pass;
             // Without it small replies wait for the peer's delayed acknowledgement.
             let _ = stream.set_nodelay(true);
             let service = TowerToHyperService::new(router);
@@ -235,6 +241,15 @@ impl Server {
                 counters.connections_failed.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// Whether an address is of this machine or of a private network. Nobody has it who comes from the
+/// Internet; a proxy, behind which all clients are one source, often does.
+fn is_near(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

@@ -17,7 +17,7 @@ mod buffer;
 mod chunked;
 pub mod client;
 mod connection;
-mod gate;
+pub(crate) mod gate;
 mod head;
 mod response;
 mod server;

@@ -25,6 +25,8 @@ pub const WORK_BYTES_MAX: usize = 4 << 20;
 
 /// Connections to a server of the control plane.
 pub const CONTROL_CONNECTIONS_MAX: usize = 1_024;
+/// Of them from one source that is not in a private network.
+pub const CONTROL_CONNECTIONS_PER_SOURCE_MAX: usize = 256;
 /// Length of a request body on the control plane unless the role says otherwise.
 pub const CONTROL_BODY_BYTES_MAX: usize = 1 << 20;
 /// Time a client has to send a request's head; also how long a kept connection may be idle.

@@ -74,6 +74,35 @@ async fn one_connection_too_many_is_closed_and_counted() {
     server.join().await;
 }
 
+#[test]
+fn private_networks_are_near() {
+    for near in ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.1", "::ffff:192.168.0.1", "fd00::1"] {
+        assert!(is_near(near.parse().unwrap()), "{near}");
+    }
+    for far in ["192.0.2.1", "172.32.0.1", "2001:db8::1", "::ffff:198.51.100.1"] {
+        assert!(!is_near(far.parse().unwrap()), "{far}");
+    }
+}
+
+#[tokio::test]
+async fn connections_of_this_machine_are_bounded_in_total_only() {
+    let shutdown = Shutdown::new();
+    let limits =
+        ControlLimits { connections_max: 3, connections_per_source_max: 1, ..Default::default() };
+    let server = serve(LOCAL, router(), limits, shutdown.clone()).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        stream.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        kept.push(stream);
+    }
+    assert!(exchange(server.local_addr(), &get_once("/who")).await.contains("200 OK"));
+    shutdown.trigger();
+    server.join().await;
+}
+
 #[tokio::test]
 async fn a_taken_address_is_named() {
     let shutdown = Shutdown::new();

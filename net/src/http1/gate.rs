@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts the open connections of all executors of a server.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     total_max: usize,
     per_source_max: usize,
     open: Mutex<Open>,
@@ -20,31 +20,40 @@ struct Open {
 
 /// Which bound was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crowded {
+pub(crate) enum Crowded {
     Total,
     Source,
 }
 
 /// The leave to have a connection; dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     gate: Arc<Gate>,
     source: IpAddr,
 }
 
 impl Gate {
-    pub(super) fn new(total_max: usize, per_source_max: usize) -> Self {
+    pub(crate) fn new(total_max: usize, per_source_max: usize) -> Self {
         Self { total_max, per_source_max, open: Mutex::default() }
     }
 
-    pub(super) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Result<Pass, Crowded> {
+    pub(crate) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Result<Pass, Crowded> {
+        self.enter_within(peer, self.per_source_max)
+    }
+
+    /// As [`Gate::enter`], with a bound of its own for this source.
+    pub(crate) fn enter_within(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        per_source_max: usize,
+    ) -> Result<Pass, Crowded> {
         let source = source(peer.ip());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.total_max {
             return Err(Crowded::Total);
         }
         let count = open.by_source.entry(source).or_insert(0);
-        if *count >= self.per_source_max {
+        if *count >= per_source_max {
             return Err(Crowded::Source);
         }
         *count += 1;
@@ -52,7 +61,7 @@ impl Gate {
         Ok(Pass { gate: self.clone(), source })
     }
 
-    pub(super) fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).total
     }
 }

@@ -33,9 +33,13 @@ pub struct Config {
     /// Password of the paymaker's `/events` (`paymakerHttpPasswd`). Default empty.
     #[serde(alias = "paymakerHttpPasswd")]
     pub paymaker_http_password: Secret,
-    /// Requests served at once; above it they are answered 501 (`maxConnections`). Default 50.
+    /// Requests served at once, from the moment their body is there; above it they are answered 501
+    /// (`maxConnections`). Default 50.
     #[serde(alias = "maxConnections")]
     pub max_connections: usize,
+    /// Open connections of one address (IPv6: /64) outside of private networks; more are closed at
+    /// once. Default 256.
+    pub connections_per_source_max: usize,
     /// Time in which the body of a request must arrive, in milliseconds. Default 10000.
     pub body_timeout_ms: u64,
     /// Time during which shares for the previous work are still paid, in milliseconds; 0: never.
@@ -70,6 +74,7 @@ impl Default for Config {
             private_seed: None,
             paymaker_http_password: Secret::default(),
             max_connections: 50,
+            connections_per_source_max: 256,
             body_timeout_ms: 10_000,
             previous_work_grace_ms: 10_000,
             own_check: true,
@@ -103,6 +108,8 @@ impl Config {
         };
         let connections = self.max_connections as u64;
         range("max_connections", connections, 1, 65_535, "must be 1 to 65535 requests")?;
+        let of_one = self.connections_per_source_max as u64;
+        range("connections_per_source_max", of_one, 1, 65_535, "must be 1 to 65535 connections")?;
         range("body_timeout_ms", self.body_timeout_ms, 100, 600_000, "must be 100 to 600000 ms")?;
         let grace = self.previous_work_grace_ms;
         range("previous_work_grace_ms", grace, 0, 600_000, "must be 0 to 600000 ms")?;
@@ -156,6 +163,7 @@ mod tests {
         assert_eq!(error_key(|c| c.master_url = "http://m/".into()), "master_url");
         assert_eq!(error_key(|c| c.master_url = "http://m m".into()), "master_url");
         assert_eq!(error_key(|c| c.max_connections = 0), "max_connections");
+        assert_eq!(error_key(|c| c.connections_per_source_max = 0), "connections_per_source_max");
         assert_eq!(error_key(|c| c.body_timeout_ms = 1), "body_timeout_ms");
         assert_eq!(error_key(|c| c.previous_work_grace_ms = 600_001), "previous_work_grace_ms");
         assert_eq!(error_key(|c| c.node_wait_ms = 0), "node_wait_ms");

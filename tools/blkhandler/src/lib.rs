@@ -316,6 +316,7 @@ async fn serve_shares<N: Node>(
     let router = serve::router(Arc::new(Service { handler, slots, body_time }));
     let limits = ControlLimits {
         connections_max: CONNECTIONS_MAX + config.max_connections,
+        connections_per_source_max: config.connections_per_source_max,
         request_ms_max: REQUEST_MS_MAX + config.body_timeout_ms,
         ..ControlLimits::default()
     };

@@ -57,10 +57,13 @@ async fn answer<N: Node>(State(service): State<Arc<Service<N>>>, request: Reques
         count(Outcome::Failed);
         return plain(&ShareRejection::NotReady);
     }
-    let Ok(slot) = service.slots.clone().try_acquire_owned() else {
+    let overloaded = || {
         count(Outcome::Overloaded);
-        return plain(&ShareRejection::Overloaded);
+        plain(&ShareRejection::Overloaded)
     };
+    if service.slots.available_permits() == 0 {
+        return overloaded();
+    }
     if !path_is_submit {
         return reply(StatusCode::NOT_FOUND, r#"{"error":"not found"}"#);
     }
@@ -69,6 +72,9 @@ async fn answer<N: Node>(State(service): State<Arc<Service<N>>>, request: Reques
     }
     let sender = Sender::of(request.headers());
     let body = read_body(request.into_body(), service.body_time).await;
+    // A slot is for a share that is there: bodies that crawl must not keep the others out. How many
+    // may crawl is bounded by the connections.
+    let Ok(slot) = service.slots.clone().try_acquire_owned() else { return overloaded() };
     // A task of its own: when the miner goes away in the middle, the share in hand, which may be a
     // block, is taken to its end. The slot goes with it.
     let pay_to = sender.pay_to.clone();

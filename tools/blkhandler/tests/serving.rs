@@ -294,6 +294,29 @@ async fn the_own_check_spares_the_node() {
     pool.stop().await.1.unwrap();
 }
 
+/// Announcements on blocks of which nothing is known here: the node is asked only for a share with
+/// work, and never for blocks on which no announcement is usable.
+#[tokio::test]
+async fn a_share_without_work_asks_nothing_of_the_node() {
+    let pool = pool_with_work(|config| config.own_check = true).await;
+    for height in (0..HEIGHT).rev().take(300) {
+        pool.node.script().hashes.insert(height, packetcrypt_core::bytes::Hash32([4; 32]));
+    }
+    for parent in [195_000, 199_740] {
+        let answer = pool.share(&Share { parent, ..SHARE }.body()).await;
+        let text = format!("announcement parent block [{parent}] out of range");
+        assert_eq!(error_of(&answer), (400, text));
+    }
+    for parent in [199_741, 199_990, 199_997] {
+        let answer = pool.share(&Share { parent, ..SHARE }.body()).await;
+        assert_eq!(error_of(&answer).0, 400, "{answer:?}");
+    }
+    let calls = pool.node.script().calls.clone();
+    assert!(calls.is_empty(), "{calls:?}");
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
 #[tokio::test]
 async fn a_node_that_is_away_costs_no_accepted_share() {
     let pool = pool_with_work(|_| {}).await;
@@ -393,32 +416,66 @@ async fn a_share_for_work_that_is_on_its_way_waits_for_it() {
     pool.stop().await.1.unwrap();
 }
 
+/// The head of a share, and one byte of its body.
+const CRAWLING: &[u8] =
+    b"POST /submit HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{";
+
+async fn crawl(pool: &Pool) -> TcpStream {
+    let mut stream = TcpStream::connect(pool.addr).await.unwrap();
+    stream.write_all(CRAWLING).await.unwrap();
+    stream
+}
+
 #[tokio::test]
-async fn slow_and_many_requests_are_bounded() {
+async fn bodies_that_crawl_keep_no_share_out() {
     let change = |config: &mut Config| {
         config.max_connections = 2;
-        config.body_timeout_ms = 700;
+        config.body_timeout_ms = 600_000;
     };
     let pool = pool_with_work(change).await;
-    let half =
-        b"POST /submit HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{";
     let mut slow = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(pool.addr).await.unwrap();
-        stream.write_all(half).await.unwrap();
-        slow.push(stream);
+    for _ in 0..60 {
+        slow.push(crawl(&pool).await);
     }
-    pool.until("in flight", |stats| stats.in_flight == 2).await;
-    let answer = pool.share(&SHARE.body()).await;
-    assert_eq!((answer.status, &answer.body[..]), (501, "overloaded"));
-    for stream in slow {
-        assert_eq!(
-            error_of(&pool::read_answer(stream).await),
-            (408, "body did not arrive".to_owned())
-        );
-    }
+    pool.until("in flight", |stats| stats.in_flight == 60).await;
     event_of(&pool.share(&SHARE.body()).await);
+    drop(slow);
+    pool.until("the end of all", |stats| stats.in_flight == 0).await;
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn too_many_shares_at_once_are_told_so() {
+    let change = |config: &mut Config| {
+        config.max_connections = 2;
+        config.node_wait_ms = 60_000;
+    };
+    let pool = pool_with_work(change).await;
+    pool.node.script().check_time = Duration::from_secs(3600);
+    for nonce in [1, 2] {
+        let (addr, body) = (pool.addr, Share { nonce, ..SHARE }.body());
+        tokio::spawn(async move {
+            pool::send(addr, "POST", "/submit", SHARE_HEADERS, body.as_bytes()).await
+        });
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while pool.node.share_calls().len() < 2 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answer = pool.share(&Share { nonce: 3, ..SHARE }.body()).await;
+    assert_eq!((answer.status, &answer.body[..]), (501, "overloaded"));
     assert_eq!(pool.handler.stats().overloaded, 1);
+    assert_conserved(&pool);
+}
+
+#[tokio::test]
+async fn a_body_comes_in_time_and_is_not_too_long() {
+    let pool = pool_with_work(|config| config.body_timeout_ms = 700).await;
+    let answer = pool::read_answer(crawl(&pool).await).await;
+    assert_eq!(error_of(&answer), (408, "body did not arrive".to_owned()));
+    event_of(&pool.share(&SHARE.body()).await);
     // Exactly as long as allowed is not too big.
     let most = pool.share(&" ".repeat(65_535)).await;
     assert_eq!(error_of(&most).1, "Upload is not parsable as json");

@@ -57,6 +57,8 @@ use store::Store;
 
 /// Connections beside those of long polls.
 const CONNECTIONS_MAX: usize = 1024;
+/// So many addresses outside of private networks it takes to use all connections.
+const SOURCES_MIN: usize = 4;
 /// Requests of clients have no body that is read.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -177,8 +179,11 @@ pub async fn start(
         let (counters, service) = (counters.clone(), service.clone());
         Arc::new(move || counters.snapshot(service.long_polls.load(Ordering::Relaxed)))
     };
+    let connections_max = CONNECTIONS_MAX + config.long_polls_max;
     let limits = ControlLimits {
-        connections_max: CONNECTIONS_MAX + config.long_polls_max,
+        connections_max,
+        // Clients hold a connection each, and many may come through one proxy.
+        connections_per_source_max: connections_max / SOURCES_MIN,
         body_bytes_max: BODY_BYTES_MAX,
         ..ControlLimits::default()
     };

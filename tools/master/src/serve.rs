@@ -29,6 +29,9 @@ const CACHE_NONE: &str = "no-store";
 const JSON: &str = "application/json";
 const BINARY: &str = "application/octet-stream";
 
+/// When a long poll above the bound is answered.
+const LONG_POLL_REFUSAL: Duration = Duration::from_millis(1500);
+
 /// Header of a long poll that is to be repeated.
 const LONG_POLL_HEADER: &str = "x-pc-longpoll";
 
@@ -123,6 +126,9 @@ impl<N: Node> Service<N> {
     async fn long_poll(&self, height: i32) -> Response {
         let Some(_waiting) = self.wait_slot() else {
             self.counters.long_polls_refused.inc();
+            // An old peer asks again at once (spec 05, 5.1): answered at once, each would be a
+            // circle of its own.
+            self.shutdown.sleep(LONG_POLL_REFUSAL).await;
             return try_again();
         };
         let mut published = self.published.clone();
