@@ -1,6 +1,8 @@
 //! The vectors of primitives, CryptoCycle, items, trees and announcements, those of the main
 //! network included where they are.
 
+use std::collections::BTreeMap;
+
 use packetcrypt_core::announcement::item::{item_v0, items_v1};
 use packetcrypt_core::announcement::{
     Announcement, BatchScratch, CheckScratch, Limits, check, check_batch, check_v0, soft_nonce_max,
@@ -112,6 +114,7 @@ fn check_compact(case: &Value) {
 
 #[test]
 fn crypt() {
+    let mut used = BTreeMap::new();
     for file in files("announcements", "crypt", "json") {
         let json = file.json();
         let mut whole = Whole::beside(&file);
@@ -147,8 +150,9 @@ fn crypt() {
             count += 1;
         }
         file.report(count);
-        Whole::report(whole);
+        Whole::note(whole, &mut used);
     }
+    report_whole("crypt_full", &used);
 }
 
 /// The file of whole states or items that belongs to a JSON file, and how often it was used.
@@ -183,13 +187,24 @@ impl Whole {
         Some(whole.bytes[offset..offset + len].to_vec())
     }
 
-    fn report(whole: Option<Whole>) {
-        whole.iter().for_each(|whole| whole.file.report(whole.cases));
+    /// Notes how many of its cases a JSON file used.
+    fn note(whole: Option<Whole>, used: &mut BTreeMap<String, usize>) {
+        if let Some(whole) = whole {
+            *used.entry(whole.file.name).or_default() += whole.cases;
+        }
+    }
+}
+
+/// Says of each file of whole states or items how many of them ran.
+fn report_whole(prefix: &str, used: &BTreeMap<String, usize>) {
+    for file in files("announcements", prefix, "bin") {
+        file.report(used.get(&file.name).copied().unwrap_or(0));
     }
 }
 
 #[test]
 fn cryptocycle_traces() {
+    let mut used = BTreeMap::new();
     for file in files("announcements", "cryptocycle_traces", "json") {
         let json = file.json();
         let mut whole = Whole::beside(&file);
@@ -222,14 +237,15 @@ fn cryptocycle_traces() {
                 if let Some(whole) = whole.as_mut().filter(|_| op != "smul")
                     && let Some(wanted) = whole.bytes.chunks(2048).nth(whole.cases)
                 {
-                    assert_eq!(state.0, *wanted);
+                    assert!(state.0 == *wanted, "{}: state {}", whole.file.name, whole.cases);
                     whole.cases += 1;
                 }
             }
         }
         file.report(list(&json).len());
-        Whole::report(whole);
+        Whole::note(whole, &mut used);
     }
+    report_whole("cryptocycle_full", &used);
 }
 
 fn check_step(state: &State, step: &Value) {
@@ -276,6 +292,7 @@ impl ItemMaker {
 
 #[test]
 fn items() {
+    let mut used = BTreeMap::new();
     for file in files("announcements", "items", "json") {
         let json = file.json();
         let mut whole = Whole::beside(&file);
@@ -307,8 +324,9 @@ fn items() {
             check_item(case, item);
         }
         file.report(count);
-        Whole::report(whole);
+        Whole::note(whole, &mut used);
     }
+    report_whole("items_full", &used);
 }
 
 #[test]
@@ -370,8 +388,11 @@ struct Record {
     work_hash: Option<Hash32>,
 }
 
+/// The records that a JSON file describes, which lie in the `.bin` beside it; says how many of
+/// these bytes they are.
 fn records(file: &VectorFile) -> Vec<Record> {
-    let bin = file.companion("bin").bytes();
+    let companion = file.companion("bin");
+    let bin = companion.bytes();
     let record = |case: &Value| {
         let at = number(&case["at"]) as usize;
         let bytes: [u8; ANNOUNCEMENT_BYTES] = bin[at..at + ANNOUNCEMENT_BYTES].try_into().unwrap();
@@ -383,7 +404,20 @@ fn records(file: &VectorFile) -> Vec<Record> {
             work_hash: case.get("work_hash").map(|hash| Hash32::from_hex(text(hash)).unwrap()),
         }
     };
-    list(&file.json()).iter().map(record).collect()
+    let records: Vec<Record> = list(&file.json()).iter().map(record).collect();
+    companion.report(records.len());
+    records
+}
+
+/// Announcements say nothing about themselves: without the JSON beside them none can be judged.
+#[test]
+fn every_file_of_announcements_is_described() {
+    for prefix in ["valid", "invalid", "v0_consensus", "v0_reference_miner"] {
+        for file in files("announcements", prefix, "bin") {
+            let json = file.companion("json").path;
+            assert!(json.is_file(), "{} gave no case: no {}", file.name, json.display());
+        }
+    }
 }
 
 #[track_caller]

@@ -791,7 +791,9 @@ fn genesis(case: &Value) {
 fn development_block(case: &Value, file: &VectorFile) {
     let all = &case["all_announcements"];
     let path = file.path.with_file_name(text(&all["file"]));
-    let bytes = VectorFile { name: text(&all["file"]).to_owned(), path }.bytes();
+    let file = VectorFile { name: text(&all["file"]).to_owned(), path };
+    let bytes = file.bytes();
+    file.report(bytes.len() / 1024);
     let mut known = bytes.as_chunks::<1024>().0.to_vec();
     let kept = tree::index_by_key(&mut known, |ann| Announcement::from_bytes(ann).key());
     let count = kept as u64;

@@ -114,6 +114,12 @@ async fn annhandler_replies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn anns() {
+    // Announcements of which no JSON says whose they are give no case.
+    for binary in vectors::files("pool", "anns", "bin") {
+        if !binary.companion("json").path.is_file() {
+            binary.report(0);
+        }
+    }
     for file in vectors::files("pool", "anns", "json") {
         let json = file.json();
         let binary = file.companion("bin");

@@ -74,11 +74,16 @@ async fn read_request(stream: &mut TcpStream) -> Value {
 }
 
 fn recordings() -> Vec<(VectorFile, Value)> {
-    let all = files("pktd-rpc", "", "json").into_iter().map(|file| {
+    // The hashes of the recorded chain are used, and reported, by the test of the verdicts.
+    let calls = |file: &VectorFile| !file.name.starts_with("chain-hashes");
+    let all = files("pktd-rpc", "", "json").into_iter().filter(calls).map(|file| {
         let json = file.json();
+        if json.get("request").is_none() {
+            file.report(0);
+        }
         (file, json)
     });
-    all.filter(|(_, json)| json.get("request").is_some()).collect()
+    all.collect()
 }
 
 /// Makes the recorded call by the typed method of our client and compares its result with the

@@ -17,16 +17,23 @@ use serde_json::Value;
 type Chain = BTreeMap<u32, Hash32>;
 
 fn chain() -> Chain {
-    let hashes = |file: VectorFile| {
-        let entries = file.json()["hashes"].as_object().unwrap().clone();
-        entries.into_iter().map(|(height, hash)| {
-            let hash = Hash32::from_display_hex(hash.as_str().unwrap()).unwrap();
-            (height.parse().unwrap(), hash)
-        })
-    };
     // A set without hashes is of the chain of the project's own copy.
-    let own = own("pktd-rpc", "chain-hashes.json");
-    [own].into_iter().chain(files("pktd-rpc", "chain-hashes", "json")).flat_map(hashes).collect()
+    let mut chain = hashes(&own("pktd-rpc", "chain-hashes.json"));
+    for file in files("pktd-rpc", "chain-hashes", "json") {
+        let of_set = hashes(&file);
+        file.report(of_set.len());
+        chain.extend(of_set);
+    }
+    chain
+}
+
+fn hashes(file: &VectorFile) -> Chain {
+    let json = file.json();
+    let entry = |(height, hash): (&String, &Value)| {
+        let hash = Hash32::from_display_hex(hash.as_str().unwrap()).unwrap();
+        (height.parse().unwrap(), hash)
+    };
+    json["hashes"].as_object().unwrap().iter().map(entry).collect()
 }
 
 fn parent_in(chain: &Chain, height: u32) -> ParentHash {
