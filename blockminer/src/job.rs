@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use packetcrypt_core::backend::Backend;
-use packetcrypt_core::block::coinbase;
 use packetcrypt_core::block::self_test;
-use packetcrypt_core::block::{BlockError, BlockHeader, Commitment, Transaction};
+use packetcrypt_core::block::{BlockError, BlockHeader, Commitment};
 use packetcrypt_core::bytes::{CompactTarget, Hash32};
 use packetcrypt_core::difficulty;
-use packetcrypt_proto::work::WorkFile;
+use packetcrypt_proto::work::{CommitError, WorkFile};
 
 use crate::choose;
 use crate::share::{Share, ShareFault};
@@ -32,7 +31,7 @@ pub enum JobError {
         /// The height to mine.
         height: u32,
         /// What is wrong.
-        cause: String,
+        cause: CommitError,
     },
     /// The self test did not come to a valid share.
     #[error("self test of the job of height {height} failed: {cause}")]
@@ -66,7 +65,8 @@ impl Job {
         let least_work =
             choose::least_work(tree.classes(), height).ok_or(JobError::NotUsable { height })?;
         let commitment = Commitment::new(least_work, tree.root(), tree.count());
-        let root = merkle_root(&work, &commitment)
+        let root = work
+            .merkle_root_with(&commitment)
             .map_err(|cause| JobError::Coinbase { height, cause })?;
         let mut header = BlockHeader(work.header);
         header.set_merkle_root(&root);
@@ -154,11 +154,4 @@ impl Job {
     pub fn multiplier(&self) -> u64 {
         self.multiplier
     }
-}
-
-fn merkle_root(work: &WorkFile, commitment: &Commitment) -> Result<Hash32, String> {
-    let mut bytes = work.coinbase.clone();
-    coinbase::put_commitment(&mut bytes, commitment).map_err(|error| error.to_string())?;
-    let transaction = Transaction::parse(&bytes).map_err(|error| error.to_string())?;
-    Ok(work.merkle_root(transaction.id()))
 }

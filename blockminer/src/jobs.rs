@@ -5,6 +5,9 @@
 //! trees: before another one is built, one that waits is dropped, and the one that is mined with
 //! serves as well if a block comes just then, since announcements only lose value.
 //!
+//! A work that the master refreshes within its block is mined a little later, when block handlers
+//! know it too; until then the one before is as good. It goes into the tree at hand.
+//!
 //! A job is replaced within its block when the announcements at hand are worth more by a factor
 //! (`job_gain`), or when it is old and they are worth anything more (spec 05, 9.3 knows only the
 //! age of 300 s; in a small network the first announcements after a start would wait that long).
@@ -30,6 +33,9 @@ use crate::stats::BuildFigures;
 use crate::store::{Keeper, Store};
 use crate::tree::{AnnTree, CountRule};
 
+/// How long after it is told a refreshed work is mined: its shares must not reach a block handler
+/// before the work does.
+const REFRESH_DELAY: Duration = Duration::from_secs(2);
 /// How often is looked whether another tree is worth building.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After a build, at least this many times its duration passes before the next one that is not
@@ -103,6 +109,8 @@ pub(crate) struct Jobs {
 #[derive(Default)]
 pub(crate) struct State {
     work: Option<Arc<WorkFile>>,
+    /// The newest refresh of the work, and when it is mined.
+    refreshed: Option<(Arc<WorkFile>, Instant)>,
     /// A tree for the next height.
     ready: Option<Arc<AnnTree>>,
     building: Option<Building>,
@@ -141,6 +149,7 @@ impl Jobs {
                 () = peers.given_up.notified() => {}
                 _ = looks.tick() => {}
             }
+            self.refresh();
             self.look();
         }
         self.workers.set_job(None);
@@ -167,11 +176,8 @@ impl Jobs {
                 "reorganisation: block {height} was replaced, {count} announcements are given up"
             );
         }
-        if let Some(work) = &update.work
-            && self.state.work.as_ref() != Some(work)
-        {
-            self.state.work = Some(work.clone());
-            self.switch();
+        if let Some(work) = &update.work {
+            self.take(work.clone());
         }
         if let Some(keeper) = self.keeper.clone() {
             let blocks = self.chain.blocks();
@@ -179,6 +185,29 @@ impl Jobs {
             drop(tokio::task::spawn_blocking(move || {
                 keeper.change(|snapshot| snapshot.blocks = blocks);
             }));
+        }
+    }
+
+    /// Mines a work at once when it is on another block, a refreshed one a little later.
+    fn take(&mut self, work: Arc<WorkFile>) {
+        let present = self.state.work.as_ref();
+        if present == Some(&work) {
+            self.state.refreshed = None;
+        } else if present.is_some_and(|present| present.previous_hash() == work.previous_hash()) {
+            let at = self.state.refreshed.take().map(|(_, at)| at);
+            self.state.refreshed = Some((work, at.unwrap_or(Instant::now() + REFRESH_DELAY)));
+        } else {
+            self.state.refreshed = None;
+            self.state.work = Some(work);
+            self.switch();
+        }
+    }
+
+    /// Mines a refreshed work when it is time.
+    fn refresh(&mut self) {
+        if let Some((work, _)) = self.state.refreshed.take_if(|(_, at)| *at <= Instant::now()) {
+            self.state.work = Some(work);
+            self.switch();
         }
     }
 
@@ -212,6 +241,10 @@ impl Jobs {
 
     /// Makes a job and gives it to the threads.
     fn start(&mut self, work: Arc<WorkFile>, tree: Arc<AnnTree>, was_ready: bool) {
+        // A refreshed work makes the tree of a block no younger.
+        let goes_on = self.workers.job().is_some_and(|job| {
+            job.previous_block() == work.previous_hash() && Arc::ptr_eq(job.tree(), &tree)
+        });
         self.state.jobs += 1;
         let job = Job::assemble(self.state.jobs, work, tree).map(Arc::new);
         let tested = job.and_then(|job| job.self_test(self.rules.backend).map(|_| job));
@@ -228,7 +261,7 @@ impl Jobs {
                 self.workers.set_job(Some(job));
                 self.status.change(|inner| {
                     inner.not_mining = None;
-                    inner.started = Some(Instant::now());
+                    inner.started = inner.started.filter(|_| goes_on).or(Some(Instant::now()));
                     inner.figures.jobs += 1;
                     inner.figures.jobs_with_ready_tree += u64::from(was_ready);
                 });

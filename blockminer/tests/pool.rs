@@ -5,7 +5,10 @@ mod faults;
 #[path = "pool/mock.rs"]
 mod mock;
 
+use std::sync::atomic::Ordering;
+
 use axum::http::StatusCode;
+use packetcrypt_blockminer::Stats;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::Shutdown;
 
@@ -52,6 +55,33 @@ async fn announcements_become_shares_over_a_change_of_the_block() {
     ids.sort();
     ids.dedup();
     assert!(ids.len() as u64 >= stats.shares.accepted, "every share has its own id");
+}
+
+/// The master takes the template of a height anew: what is mined changes, the tree does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refreshed_work_is_mined_with_the_tree_at_hand() {
+    let pool = Pool::new(group("anns_g1.bin"));
+    let url = pool.serve().await;
+    let shutdown = Shutdown::new();
+    let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
+    let read = miner.stats_reader();
+    let whole = |stats: &Stats| stats.job.as_ref().filter(|job| job.announcements == 119).cloned();
+    let before =
+        wait_for("shares", &read, |stats| stats.shares.accepted >= 1 && whole(stats).is_some())
+            .await;
+    pool.refresh();
+    let now = pool.accepted_newest.load(Ordering::Relaxed);
+    let after = wait_for("shares of the new work", &read, |_| {
+        pool.accepted_newest.load(Ordering::Relaxed) >= now + 2
+    })
+    .await;
+    assert!(after.builds.jobs > before.builds.jobs, "{:?}", after.builds);
+    assert_eq!(after.builds.trees, before.builds.trees);
+    let age_ms = |stats: &Stats| whole(stats).map(|job| job.age_ms);
+    assert!(age_ms(&after) >= age_ms(&before).map(|ms| ms + 1000), "the tree is no younger");
+    let stats = stop(miner, shutdown).await;
+    assert_eq!(*pool.faults.lock().unwrap(), Vec::<String>::new());
+    assert!(stats.shares.rejected.is_empty(), "{:?}", stats.shares);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

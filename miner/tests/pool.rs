@@ -67,6 +67,7 @@ impl Pool {
             mine_old_anns: 2,
             ann_target: Some(TARGET),
             blkinfo_url: None,
+            work_hash: None,
         }
     }
 }

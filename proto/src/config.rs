@@ -51,6 +51,9 @@ pub struct MasterConfig {
     pub ann_target: Option<CompactTarget>,
     /// `blkinfoUrl`: base of `blkinfo_` when it is not the master.
     pub blkinfo_url: Option<String>,
+    /// `workHash`: [`WorkFile::file_hash`](crate::work::WorkFile::file_hash) of the current work,
+    /// told by a master that refreshes it within a height; ours, unknown to the reference.
+    pub work_hash: Option<Hash32>,
 }
 
 impl MasterConfig {
@@ -80,6 +83,7 @@ impl MasterConfig {
             mine_old_anns: fields.optional_as("mineOldAnns", mine_old_anns)?.unwrap_or(0),
             ann_target: fields.optional_as("annTarget", fields::target)?,
             blkinfo_url: fields.optional_as("blkinfoUrl", url)?,
+            work_hash: fields.optional_as("workHash", fields::display_hash)?,
         })
     }
 
@@ -100,6 +104,7 @@ impl MasterConfig {
             mine_old_anns: self.mine_old_anns,
             ann_target: self.ann_target.map(|target| target.0),
             blkinfo_url: self.blkinfo_url.as_deref(),
+            work_hash: self.work_hash.map(|hash| hash.display().to_string()),
         })
     }
 
@@ -128,6 +133,8 @@ struct Wire<'a> {
     ann_target: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blkinfo_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_hash: Option<String>,
 }
 
 /// An `http://` or `https://` address without blanks, so that it can stand in a request line.
@@ -177,9 +184,12 @@ mod tests {
         let config = MasterConfig::parse(LEAST.as_bytes()).unwrap();
         assert_eq!(config.ann_version(), 1);
         assert_eq!((config.mine_old_anns, config.ann_target), (0, None));
-        for key in ["masterUrl", "downloadAnnUrls", "annVersions", "annTarget", "blkinfoUrl"] {
+        for key in
+            ["masterUrl", "downloadAnnUrls", "annVersions", "annTarget", "blkinfoUrl", "workHash"]
+        {
             assert_eq!(with(key, Value::Null), Ok(config.clone()), "{key}");
         }
+        assert!(!config.to_json().contains("workHash"), "the reference has no such key");
         assert_eq!(with("someFutureKey", Value::from(1)), Ok(config));
     }
 
@@ -208,6 +218,7 @@ mod tests {
             ("submitBlockUrls", serde_json::json!(vec!["http://a"; 1025])),
             ("annVersions", serde_json::json!([256])),
             ("mineOldAnns", serde_json::json!(260)),
+            ("workHash", serde_json::json!("71")),
             ("annTarget", serde_json::json!(0)),
             ("annTarget", serde_json::json!(0x2080_0000u32)),
             ("annTarget", serde_json::json!(0x2100_0001u32)),

@@ -116,6 +116,12 @@ impl ShareUpload {
         work::previous_hash(self.header())
     }
 
+    /// The merkle root that the miner made of coinbase and commitment.
+    #[must_use]
+    pub fn merkle_root(&self) -> Hash32 {
+        Hash32(*self.header()[36..].first_chunk().expect("a header holds a merkle root"))
+    }
+
     /// The header that counts: merkle root and nonce of the upload, the rest of the pool's work
     /// (spec 05, 10.2 step 2).
     #[must_use]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use packetcrypt_core::block::{CoinbaseError, Commitment, Transaction, TransactionError, coinbase};
 use packetcrypt_core::bytes::{CompactTarget, Hash32, read_u32};
+use packetcrypt_core::primitives::dsha256;
 
 use crate::template::BlockTemplate;
 use crate::{HEADER_BYTES, MERKLE_BRANCH_LEN_MAX};
@@ -90,6 +92,26 @@ impl fmt::Display for WorkError {
 
 impl std::error::Error for WorkError {}
 
+/// Why the coinbase of a work takes no commitment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// There is no place for it.
+    Placeholder(CoinbaseError),
+    /// The coinbase is no transaction.
+    Transaction(TransactionError),
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Placeholder(cause) => cause.fmt(f),
+            Self::Transaction(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}
+
 impl WorkFile {
     /// The work that belongs to a template of the node.
     #[must_use]
@@ -176,6 +198,12 @@ impl WorkFile {
         bytes
     }
 
+    /// What tells this work from others of its height: dsha256 of the file.
+    #[must_use]
+    pub fn file_hash(&self) -> Hash32 {
+        dsha256(&self.to_bytes())
+    }
+
     /// Hash of the previous block: the parent of this work.
     #[must_use]
     pub fn previous_hash(&self) -> Hash32 {
@@ -199,6 +227,17 @@ impl WorkFile {
     pub fn merkle_root(&self, coinbase_txid: Hash32) -> Hash32 {
         merkle_root(coinbase_txid, &self.merkle_branch)
     }
+
+    /// The merkle root of a block of this work: that of its coinbase with the commitment.
+    ///
+    /// # Errors
+    /// [`CommitError`]: no block can be made of this work.
+    pub fn merkle_root_with(&self, commitment: &Commitment) -> Result<Hash32, CommitError> {
+        let mut bytes = self.coinbase.clone();
+        coinbase::put_commitment(&mut bytes, commitment).map_err(CommitError::Placeholder)?;
+        let transaction = Transaction::parse(&bytes).map_err(CommitError::Transaction)?;
+        Ok(self.merkle_root(transaction.id()))
+    }
 }
 
 /// Hash of the previous block in a header.
@@ -216,7 +255,7 @@ pub fn block_target(header: &[u8; HEADER_BYTES]) -> CompactTarget {
 /// Folds a merkle branch over the id of transaction 0: `h = dsha256(h || element)`.
 #[must_use]
 pub fn merkle_root(coinbase_txid: Hash32, branch: &[Hash32]) -> Hash32 {
-    packetcrypt_core::block::coinbase::merkle_root(coinbase_txid, branch)
+    coinbase::merkle_root(coinbase_txid, branch)
 }
 
 #[cfg(test)]

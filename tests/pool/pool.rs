@@ -19,6 +19,12 @@ async fn five_blocks_and_everything_holds() {
         pool.sent_maps().last().is_some_and(|map| map.len() >= 3) && pool.blocks() >= 7
     })
     .await;
+    // Works are refreshed within a height; that all of this holds says that their shares count.
+    test.until("refreshed works", |pool| {
+        let handlers = pool.stats().block_handler;
+        handlers.iter().map(|handler| handler.works_refreshed).sum::<u64>() >= 2
+    })
+    .await;
     let summary = test.finish().await;
     assert!(summary.blocks >= 5);
     assert!(summary.announcements_made > 0 && summary.shares > 0);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,10 @@ pub(crate) struct Pool {
     /// The number in the identity of the handler's store.
     pub(crate) store: Mutex<u8>,
     coinbase: Vec<u8>,
+    /// The merkle branch of the work as it was refreshed, the present one last.
+    branches: Mutex<Vec<Hash32>>,
+    /// Shares accepted for the present one of them.
+    pub(crate) accepted_newest: AtomicU64,
     /// Replies to shares, the last one first; then all are judged.
     pub(crate) replies: Mutex<Vec<(StatusCode, &'static str)>>,
     /// How long every share and every range takes.
@@ -85,6 +89,8 @@ impl Pool {
             announcements: Mutex::new(announcements),
             store: Mutex::new(1),
             coinbase,
+            branches: Mutex::new(vec![Hash32([3; 32])]),
+            accepted_newest: AtomicU64::new(0),
             delay: Mutex::default(),
             is_down: AtomicBool::new(false),
             blocks_are_down: AtomicBool::new(false),
@@ -115,6 +121,13 @@ impl Pool {
         *forked = from;
     }
 
+    /// The work of the height becomes another one.
+    pub(crate) fn refresh(&self) {
+        let mut branches = self.branches.lock().unwrap();
+        let next = Hash32([branches.len() as u8 ^ 0x80; 32]);
+        branches.push(next);
+    }
+
     fn work(&self) -> WorkFile {
         let mut header = [0; 80];
         header[4..36].copy_from_slice(&self.tip.lock().unwrap().0);
@@ -126,7 +139,7 @@ impl Pool {
             ann_target: CompactTarget::MAX,
             height: self.height.lock().unwrap().cast_signed(),
             coinbase: self.coinbase.clone(),
-            merkle_branch: vec![Hash32([3; 32])],
+            merkle_branch: self.branches.lock().unwrap().last().copied().into_iter().collect(),
         }
     }
 
@@ -139,7 +152,7 @@ impl Pool {
             "submitAnnUrls": [format!("{base}/submit")], "downloadAnnUrls": [],
             "submitBlockUrls": [format!("{base}/blk/submit")], "paymakerUrl": "",
             "version": 3, "softVersion": 1, "annVersions": [1], "mineOldAnns": 0,
-            "annTarget": 0x207f_ffff,
+            "annTarget": 0x207f_ffff, "workHash": self.work().file_hash().display().to_string(),
         })
         .to_string()
     }
@@ -212,13 +225,19 @@ impl Pool {
         }
         let mut coinbase = work.coinbase.clone();
         let commitment = packetcrypt_core::block::Commitment(*upload.commitment());
+        let branches = self.branches.lock().unwrap().clone();
+        let is_of = |branch: &Hash32| {
+            let work = WorkFile { merkle_branch: vec![*branch], ..work.clone() };
+            work.merkle_root_with(&commitment) == Ok(upload.merkle_root())
+        };
+        let branch = branches.iter().rposition(is_of).unwrap_or(0);
         coinbase::put_commitment(&mut coinbase, &commitment).unwrap();
         let mut block = upload.header_and_proof().to_vec();
         block.extend_from_slice(&[0, 0, 0]);
         let check = ShareCheck {
             block: &block,
             coinbase: &coinbase,
-            merkle_branch: &work.merkle_branch,
+            merkle_branch: &branches[branch..=branch],
             height: work.height.cast_unsigned(),
             share_target: work.share_target,
             check_signatures: false,
@@ -235,6 +254,7 @@ impl Pool {
         }
         let id = upload.event_id(&BlockHeader(*upload.header()).0);
         self.accepted.lock().unwrap().push(id);
+        self.accepted_newest.fetch_add(u64::from(branch + 1 == branches.len()), Ordering::Relaxed);
         let reply = r#"{"result":{"type":"share","block":false},"error":[],"warn":[]}"#;
         (StatusCode::OK, reply).into_response()
     }

@@ -111,10 +111,16 @@ impl Follower {
         let url = format!("{}/config.json", self.shared.url);
         let request = Request::get(&url).headers(FRESH).reply_bytes_max(limits::CONFIG_BYTES_MAX);
         let body = self.http.fetch(request).await.map_err(|e| e.to_string())?;
-        MasterConfig::parse(&body).map_err(|e| format!("{url}: {e}"))
+        let mut config = MasterConfig::parse(&body).map_err(|e| format!("{url}: {e}"))?;
+        if !self.options.want_work {
+            // Who takes no work has no news when it is refreshed.
+            config.work_hash = None;
+        }
+        Ok(config)
     }
 
-    /// Gets the work of `config` unless it is there; true when it is another than before.
+    /// Gets the work of `config` unless it is there; true when it is another than before. A master
+    /// may refresh it within a height; the work before is good as long as it is not replaced.
     async fn refresh_work(&mut self, config: &MasterConfig) -> Result<bool, String> {
         if !self.options.want_work {
             return Ok(false);
@@ -122,11 +128,14 @@ impl Follower {
         let is_current = |work: &WorkFile| {
             work.height == config.current_height && work.previous_hash() == config.tip_hash
         };
-        if self.work.as_deref().is_some_and(is_current) {
-            return Ok(false);
+        let is_newest =
+            |work: &WorkFile| config.work_hash.is_none_or(|hash| hash == work.file_hash());
+        match self.work.as_deref() {
+            Some(work) if is_current(work) && is_newest(work) => return Ok(false),
+            Some(work) if is_current(work) => {}
+            // Old work must not be taken for work of the new configuration.
+            _ => self.work = None,
         }
-        // Old work must not be taken for work of the new configuration.
-        self.work = None;
         let url = format!("{}/work_{}.bin", self.shared.url, config.current_height);
         // A cache on the way may hold the work of a block that a reorganisation replaced.
         let request = Request::get(&url).headers(FRESH).reply_bytes_max(limits::WORK_BYTES_MAX);
@@ -141,8 +150,10 @@ impl Follower {
                 config.tip_hash.display()
             ));
         }
+        // It may be newer than the configuration: then the next one names it.
+        let is_other = self.work.as_deref() != Some(&work);
         self.work = Some(Arc::new(work));
-        Ok(true)
+        Ok(is_other)
     }
 
     /// Follows the chain down from the tip through what is known, and asks for what is not. So a

@@ -25,6 +25,8 @@ struct Script {
     behind: u32,
     /// Requests for blocks that fail.
     failing_blocks: u32,
+    /// Which work of the height it is.
+    revision: u32,
     /// Whether a long poll for the next height waits.
     holds: bool,
     /// Requests for the configuration, and those of them that a cache may not answer.
@@ -57,6 +59,7 @@ fn config(height: i32) -> MasterConfig {
         mine_old_anns: 0,
         ann_target: None,
         blkinfo_url: None,
+        work_hash: None,
     }
 }
 
@@ -72,6 +75,13 @@ fn work(height: i32) -> WorkFile {
         coinbase: vec![1; 60],
         merkle_branch: Vec::new(),
     }
+}
+
+/// The work of a height as it is after so many refreshes.
+fn revised(height: i32, revision: u32) -> WorkFile {
+    let mut work = work(height);
+    work.header[68..72].copy_from_slice(&revision.to_le_bytes());
+    work
 }
 
 fn block(height: i32) -> BlockInfo {
@@ -98,7 +108,10 @@ async fn answer(master: Master, request: ServerRequest) -> Response {
         script.fresh_configs += u32::from(is_fresh);
         let shown = script.height - i32::from(script.behind > 0);
         script.behind = script.behind.saturating_sub(1);
-        return config(shown).to_json().into_response();
+        let mut shown = config(shown);
+        shown.work_hash =
+            (script.revision > 0).then(|| revised(script.height, script.revision).file_hash());
+        return shown.to_json().into_response();
     }
     if let Some(hash) = name.strip_prefix("blkinfo_").and_then(|name| name.strip_suffix(".json")) {
         let mut script = master.lock().unwrap();
@@ -120,7 +133,7 @@ async fn answer(master: Master, request: ServerRequest) -> Response {
             let mut script = master.lock().unwrap();
             if height <= script.height {
                 script.work_is_fresh |= is_fresh;
-                return work(height).to_bytes().into_response();
+                return revised(height, script.revision).to_bytes().into_response();
             }
             if !script.holds {
                 return StatusCode::NOT_FOUND.into_response();
@@ -220,5 +233,27 @@ async fn what_failed_is_tried_again_without_a_change() {
     }
     assert_eq!(blocks, [99, 98]);
     assert_eq!(client.status().failures, 3);
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn a_refreshed_work_is_taken_again_by_those_who_want_work() {
+    let options = PoolOptions { poll_ms: 10, long_poll: false, ..PoolOptions::block_miner() };
+    let script = Script { height: 100, revision: 1, ..Default::default() };
+    let (master, client, shutdown) = start(script, options).await;
+    let other = PoolOptions { want_work: false, ..options };
+    let idle = PoolClient::start(&client.status().url, other, &shutdown).unwrap();
+    assert_eq!(next(&client).await.work, Some(Arc::new(revised(100, 1))));
+    assert_eq!(next(&idle).await.work, None);
+    master.lock().unwrap().revision = 2;
+    let update = next(&client).await;
+    assert_eq!(update.work, Some(Arc::new(revised(100, 2))));
+    assert_eq!((update.config.current_height, heights(&update)), (100, vec![]));
+    // Polled since, without news.
+    let polls = idle.status().polls;
+    while idle.status().polls < polls + 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((idle.status().updates, client.status().updates), (1, 2));
     shutdown.trigger();
 }

@@ -98,12 +98,14 @@ impl Follower {
             wanted = work
                 .filter(|file| !is_present(file))
                 .map(|file| works.work_of(file, self.config.shares_per_work_max));
+            works.coming.clone_from(&wanted);
         });
         wanted
     }
 
-    /// Fetches the template of a work and makes it the present one. Without its template a work is
-    /// present too, so that stale shares are told apart; then it is returned, to be tried again.
+    /// Fetches the template of a work and makes it the present one. Without its template a work on
+    /// another block is present too, so that stale shares are told apart; then it is returned, to be
+    /// tried again.
     async fn complete(&self, work: Option<Arc<Work>>) -> Option<Arc<Work>> {
         let work = work?;
         let mut missing = None;
@@ -117,7 +119,10 @@ impl Follower {
                 }
             }
         }
-        self.advance(work);
+        let is_refresh = self.works.borrow().is_on(work.file.previous_hash());
+        if missing.is_none() || !is_refresh {
+            self.advance(work);
+        }
         missing
     }
 
@@ -132,9 +137,14 @@ impl Follower {
         let height = work.file.height;
         let grace = Duration::from_millis(self.config.previous_work_grace_ms);
         self.works.send_modify(|works| works.advance(work, Instant::now(), grace));
+        if former.as_ref().is_some_and(|former| former.file.previous_hash() == hash) {
+            self.counters.works_refreshed.inc();
+            tracing::debug!("work {height} refreshed");
+            return;
+        }
         self.counters.work_height_is(height);
         tracing::info!("work {height} on {}", hash.display());
-        if former.is_some_and(|former| former.file.previous_hash() != hash) {
+        if former.is_some() {
             let noticed = Noticed { hash, time_ms: self.clock.now_ms() };
             if self.noticed.try_send(noticed).is_err() {
                 self.counters.block_events_lost.inc();

@@ -124,22 +124,21 @@ impl<N: Node> Handler<N> {
     /// The work that a share builds on, with the state it was found in, and whether it is the one
     /// before the present.
     async fn work_of(&self, upload: &ShareUpload) -> Result<(Works, Arc<Work>, bool), Refusal> {
-        let previous_hash = upload.previous_hash();
+        let got = upload.previous_hash();
         let mut receiver = self.works.clone();
         let deadline = tokio::time::Instant::now() + ANNOUNCED_TIME_MAX;
         loop {
             let works = receiver.borrow_and_update().clone();
-            match works.find(previous_hash, Instant::now()) {
+            match works.find(upload, Instant::now()) {
                 Found::Present(work) => return Ok((works, work, false)),
                 Found::Previous(work) => return Ok((works, work, true)),
                 Found::NoWork => return Err(ShareRejection::NoCurrentWork.into()),
                 Found::Other { expected } => {
-                    return Err(ShareRejection::WrongWork { expected, got: previous_hash }.into());
+                    return Err(ShareRejection::WrongWork { expected, got }.into());
                 }
                 Found::Announced { expected } => {
                     let changed = tokio::time::timeout_at(deadline, receiver.changed()).await;
                     if !matches!(changed, Ok(Ok(()))) {
-                        let got = previous_hash;
                         return Err(ShareRejection::WrongWork { expected, got }.into());
                     }
                 }

@@ -67,6 +67,8 @@ pub struct Stats {
     pub block_events_lost: u64,
     /// Height of the present work; 0 before the first.
     pub work_height: i32,
+    /// Works that the master gave for a block on which there was one.
+    pub works_refreshed: u64,
 }
 
 /// The counters behind [`Stats`], as the Prometheus registry holds them.
@@ -89,6 +91,7 @@ pub(crate) struct Counters {
     pub(crate) blocks_refused: Counter,
     pub(crate) block_events: Counter,
     pub(crate) block_events_lost: Counter,
+    pub(crate) works_refreshed: Counter,
     work_height: AtomicU64,
 }
 
@@ -114,6 +117,7 @@ impl Counters {
             blocks_refused: counter("blocks_refused", "Blocks refused by the node"),
             block_events: counter("block_events", "Events of chain blocks logged"),
             block_events_lost: counter("block_events_lost", "Events of chain blocks given up"),
+            works_refreshed: counter("works_refreshed", "Works that replaced one of their height"),
             work_height: AtomicU64::new(0),
         }
     }
@@ -156,6 +160,7 @@ impl Counters {
             block_events: self.block_events.get(),
             block_events_lost: self.block_events_lost.get(),
             work_height: i32::try_from(self.work_height.load(Ordering::Relaxed)).unwrap_or(0),
+            works_refreshed: self.works_refreshed.get(),
             ..Stats::default()
         };
         stats.rejected = stats.rejected_malformed

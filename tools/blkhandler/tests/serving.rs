@@ -96,6 +96,27 @@ async fn pool_with_work(change: impl FnOnce(&mut Config)) -> Pool {
     pool
 }
 
+/// A work at [`HEIGHT`] on block 1 as it is at a time, and with what is paid then.
+fn work_of_time(time: u8) -> template::BlockTemplate {
+    let mut header = [0x11; 80];
+    header[4..36].fill(1);
+    header[68..72].fill(time);
+    let mut coinbase = vec![1, 0, 0, 0, 1];
+    coinbase.extend([time; 36]);
+    coinbase.extend([0, 0xff, 0xff, 0xff, 0xff, 1]);
+    coinbase.extend([0; 8]);
+    coinbase.extend([50, 0x6a, 0x30, 0x09, 0xf9, 0x11, 0x02]);
+    coinbase.extend([0xfc; 44]);
+    coinbase.extend([0; 4]);
+    template::BlockTemplate {
+        height: HEIGHT,
+        header,
+        coinbase_no_witness: coinbase.clone(),
+        merkle_branch: vec![packetcrypt_core::bytes::Hash32([time; 32])],
+        transactions: vec![coinbase, vec![time; 20]],
+    }
+}
+
 /// Every request is in exactly one place.
 fn assert_conserved(pool: &Pool) {
     let stats = pool.handler.stats();
@@ -554,5 +575,37 @@ async fn statistics_are_served_and_errors_of_the_start_are_told() {
     let wrong = Config { max_connections: 0, ..Config::default() };
     let error = packetcrypt_blkhandler::start(wrong, ScriptedNode::default(), Shutdown::new());
     assert!(error.await.unwrap_err().to_string().starts_with("max_connections = 0: "));
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn shares_and_blocks_of_a_work_that_was_refreshed_are_as_good_as_of_the_new_one() {
+    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
+    let target = packetcrypt_core::bytes::CompactTarget(0x1d03_fffc);
+    let templates = [5, 6].map(work_of_time);
+    let files = templates.each_ref().map(|t| WorkFile::from_template(t, None, target, target));
+    for (file, template) in files.iter().zip(&templates) {
+        pool.advance(&file.to_bytes(), &template.to_bytes()).await;
+    }
+    pool.until("the refresh", |stats| stats.works_refreshed == 1).await;
+    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
+    for (file, template) in files.iter().zip(&templates) {
+        let upload = SHARE.upload();
+        let commitment = packetcrypt_core::block::Commitment(*upload.commitment());
+        let mut proof = upload.header_and_proof().to_vec();
+        proof[36..68].copy_from_slice(&file.merkle_root_with(&commitment).unwrap().0);
+        let upload = ShareUpload::new(*upload.commitment(), proof).unwrap();
+        let (event, warnings) = event_of(&pool.share(&upload.to_json()).await);
+        assert_eq!((event.block, warnings.len()), (true, 0));
+        let calls = pool.node.share_calls();
+        let [.., Call::CheckShare(check), Call::SubmitBlock(block)] = &calls[..] else {
+            panic!("{calls:?}")
+        };
+        assert_eq!(check.merkle_branch, file.merkle_branch);
+        assert_eq!(block[68..72], template.header[68..72], "the time of its own work");
+        assert!(block.ends_with(&template.transactions[1]), "and its transactions");
+    }
+    assert_eq!(pool.handler.stats().blocks_taken, 2);
+    assert_conserved(&pool);
     pool.stop().await.1.unwrap();
 }

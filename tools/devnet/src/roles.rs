@@ -91,6 +91,8 @@ impl Plan {
             ann_target: self.config.ann_target().0,
             share_work_divisor: SHARE_WORK_DIVISOR,
             poll_interval_ms: 200,
+            // Less than a height lasts, so that every run has refreshed works.
+            template_refresh_ms: 1_000,
             ..packetcrypt_master::Config::default()
         }
     }

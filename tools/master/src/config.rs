@@ -68,6 +68,10 @@ pub struct Config {
     pub mine_old_anns: u32,
     /// Time between two questions for the best block, in milliseconds. Default 1000.
     pub poll_interval_ms: u64,
+    /// How often the template of a height that lasts is taken anew, in milliseconds: so that its
+    /// block pays whom the node pays now, holds new transactions and has a fresh time. 0: a height
+    /// keeps its first template, as in the reference. Default 30000.
+    pub template_refresh_ms: u64,
     /// Time a long poll is held, in milliseconds. Default 30000.
     pub long_poll_ms: u64,
     /// Requests for the next work that may wait at once; above it they are told to ask again at
@@ -130,6 +134,7 @@ impl Default for Config {
             ann_versions: vec![1],
             mine_old_anns: 2,
             poll_interval_ms: 1000,
+            template_refresh_ms: 30_000,
             long_poll_ms: 30_000,
             long_polls_max: 4096,
             heights_kept: 1024,
@@ -178,6 +183,13 @@ impl Config {
         };
         range("mine_old_anns", u64::from(self.mine_old_anns), 0, 255, "must be 0 to 255 blocks")?;
         range("poll_interval_ms", self.poll_interval_ms, 10, 60_000, "must be 10 to 60000 ms")?;
+        let refresh = self.template_refresh_ms;
+        ensure(
+            "template_refresh_ms",
+            refresh,
+            refresh == 0 || (100..=3_600_000).contains(&refresh),
+            "must be 0 (never) or 100 to 3600000 ms",
+        )?;
         range("long_poll_ms", self.long_poll_ms, 100, 60_000, "must be 100 to 60000 ms")?;
         let len = |n: usize| n as u64;
         range("long_polls_max", len(self.long_polls_max), 1, 1 << 20, "must be 1 to 1048576")?;
@@ -265,6 +277,7 @@ mod tests {
         assert_eq!(error_key(|c| c.ann_versions.push(2)), "ann_versions");
         assert_eq!(error_key(|c| c.mine_old_anns = 256), "mine_old_anns");
         assert_eq!(error_key(|c| c.poll_interval_ms = 1), "poll_interval_ms");
+        assert_eq!(error_key(|c| c.template_refresh_ms = 99), "template_refresh_ms");
         assert_eq!(error_key(|c| c.long_poll_ms = 60_001), "long_poll_ms");
         assert_eq!(error_key(|c| c.long_polls_max = 0), "long_polls_max");
         assert_eq!(error_key(|c| c.heights_kept = 1), "heights_kept");

@@ -5,12 +5,12 @@
 //! reorganisation at the same height gives new work at once, and a node whose template lags behind
 //! its best block is asked once a poll interval, not in a tight loop.
 //!
-//! The template of a key is not refreshed while the key stays: block miners fetch the work of a
-//! height once, and a share can only be checked against the template that it was mined with. So a
-//! height that lasts long has the time and the transactions of its beginning.
+//! While a key stays its template is taken anew every `template_refresh_ms` (spec 05, 16.11): a node
+//! that did not know yet whom to pay must not have a whole height mined for somebody else. Shares of
+//! the works before stay good: block handlers keep them, each with its template.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packetcrypt_net::Shutdown;
 use packetcrypt_node::Node;
@@ -42,16 +42,21 @@ impl<N: Node> Follower<N> {
     /// Runs until the signal.
     pub(crate) async fn run(self) {
         let mut pause = RETRY.0;
+        let mut refresh_at = self.next_refresh();
         while !self.shutdown.is_triggered() {
+            let is_due = refresh_at.is_some_and(|at| at <= Instant::now());
             let shutdown = self.shutdown.clone();
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                step = self.step() => step,
+                step = self.step(is_due) => step,
             };
-            if let Some(key) = step {
+            if let Some((key, is_new)) = step {
                 pause = RETRY.0;
-                self.wait_for_change(key).await;
+                if is_new || is_due {
+                    refresh_at = self.next_refresh();
+                }
+                self.wait_for_change(key, refresh_at).await;
             } else {
                 self.shutdown.sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);
@@ -59,9 +64,15 @@ impl<N: Node> Follower<N> {
         }
     }
 
-    /// Publishes the work of the node's template when it is another one. None: something failed and
-    /// was logged.
-    async fn step(&self) -> Option<WorkKey> {
+    /// When the template of the present key is taken anew, None: never.
+    fn next_refresh(&self) -> Option<Instant> {
+        let interval = Duration::from_millis(self.config.template_refresh_ms);
+        Some(Instant::now() + interval).filter(|_| !interval.is_zero())
+    }
+
+    /// Publishes the work of the node's template when its key is another one, or when it is time to
+    /// refresh it. Returns the key and whether it is new. None: something failed and was logged.
+    async fn step(&self, refresh: bool) -> Option<(WorkKey, bool)> {
         let template = match self.node.raw_block_template().await {
             Ok(template) => template,
             Err(e) => {
@@ -71,27 +82,43 @@ impl<N: Node> Follower<N> {
             }
         };
         let key = publish::key_of(&template);
-        if self.published.borrow().as_ref().is_some_and(|present| present.key == key) {
-            return Some(key);
+        let present = self.published.borrow().clone();
+        if let Some(present) = present.filter(|present| present.key == key) {
+            if refresh {
+                let (pair, index) = self.files(template, key, true).await?;
+                if pair.work != present.work || pair.template != present.template {
+                    self.publish(key, pair, index);
+                }
+            }
+            return Some((key, false));
         }
         if let Err(e) = self.infos.walk(key.previous, self.config.blkinfo_depth).await {
             self.counters.node_errors.inc();
             tracing::warn!("no header of a block below {}: {e}", key.previous.display());
             return None;
         }
-        let (pair, index) = self.stored(template, key).await?;
+        let (pair, index) = self.files(template, key, false).await?;
         self.publish(key, pair, index);
-        Some(key)
+        Some((key, true))
     }
 
-    /// The files of the key, made when they are not stored yet, on a thread that may wait for the
-    /// disk.
-    async fn stored(&self, template: BlockTemplate, key: WorkKey) -> Option<(Pair, Index)> {
+    /// The files of the key, made when they are not stored yet or when they are wanted `anew`, on a
+    /// thread that may wait for the disk.
+    async fn files(
+        &self,
+        template: BlockTemplate,
+        key: WorkKey,
+        anew: bool,
+    ) -> Option<(Pair, Index)> {
         let (store, config) = (self.store.clone(), self.config.clone());
         let counters = self.counters.clone();
         let work = move || {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            let pair = pair_of(&mut store, &template, key, &config, &counters)?;
+            let stored = (!anew).then(|| stored_pair(&mut store, key, &counters)).flatten();
+            let pair = match stored {
+                Some(pair) => pair,
+                None => new_pair(&mut store, &template, key, &config, &counters)?,
+            };
             if let Err(e) = store.prune(key.height) {
                 counters.file_errors.inc();
                 tracing::warn!("{}: {e}", config.dir.display());
@@ -103,15 +130,21 @@ impl<N: Node> Follower<N> {
     }
 
     fn publish(&self, key: WorkKey, pair: Pair, index: Index) {
-        let config = publish::master_config(&self.config, key).to_json();
+        let config = publish::master_config(&self.config, key, &pair.work).to_json();
         let published = Published {
             key,
             config: config.into(),
             work: pair.work.into(),
             template: pair.template.into(),
             index,
+            may_change: self.config.template_refresh_ms > 0,
         };
         let before = self.published.send_replace(Some(Arc::new(published)));
+        if before.as_ref().is_some_and(|before| before.key == key) {
+            self.counters.refreshes.inc();
+            tracing::debug!("work {} refreshed", key.height);
+            return;
+        }
         self.counters.works.inc();
         self.counters.work_height_is(key.height);
         if before.is_some_and(|before| before.key.height >= key.height) {
@@ -120,11 +153,15 @@ impl<N: Node> Follower<N> {
         tracing::info!("work {} on {}", key.height, key.previous.display());
     }
 
-    /// Returns when the best block is another than the parent of the present work.
-    async fn wait_for_change(&self, key: WorkKey) {
+    /// Returns when the best block is another than the parent of the present work, or when its
+    /// template is to be refreshed.
+    async fn wait_for_change(&self, key: WorkKey, refresh_at: Option<Instant>) {
         let interval = Duration::from_millis(self.config.poll_interval_ms);
         let mut pause = interval;
         while self.shutdown.sleep(pause).await {
+            if refresh_at.is_some_and(|at| at <= Instant::now()) {
+                return;
+            }
             let best = tokio::select! {
                 best = self.node.best_block_hash() => best,
                 () = self.shutdown.cancelled() => return,
@@ -142,25 +179,30 @@ impl<N: Node> Follower<N> {
     }
 }
 
-/// The stored files of the key, or else new ones, stored. None: it failed and was logged.
-fn pair_of(
+/// The stored files of the key.
+fn stored_pair(store: &mut Store, key: WorkKey, counters: &Counters) -> Option<Pair> {
+    match store.load(key) {
+        Ok(Some(pair)) if publish::is_pair_of(&pair, key) => {
+            store.choose(key);
+            Some(pair)
+        }
+        Ok(_) => None,
+        Err(e) => {
+            counters.file_errors.inc();
+            tracing::warn!("files of height {} are made anew: {e}", key.height);
+            None
+        }
+    }
+}
+
+/// New files of the key, stored. None: it failed and was logged.
+fn new_pair(
     store: &mut Store,
     template: &BlockTemplate,
     key: WorkKey,
     config: &Config,
     counters: &Counters,
 ) -> Option<Pair> {
-    match store.load(key) {
-        Ok(Some(pair)) if publish::is_pair_of(&pair, key) => {
-            store.choose(key);
-            return Some(pair);
-        }
-        Ok(_) => {}
-        Err(e) => {
-            counters.file_errors.inc();
-            tracing::warn!("files of height {} are made anew: {e}", key.height);
-        }
-    }
     let pair = match publish::files_of(template, config) {
         Ok(pair) => pair,
         Err(e) => {

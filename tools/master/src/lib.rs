@@ -22,9 +22,8 @@
 //!
 //! What differs from the reference, and why, is said at [`Config`] and in spec 05, 16.10 to 16.12:
 //! work is keyed by height and previous block, a short chain is enough, old files go, block
-//! information is fetched when it is wanted, and a waiting client is also told of a reorganisation.
-//! The template of a key is not refreshed: block miners fetch the work of a height once and cache
-//! it, and a share can only be checked against the template that it was mined with.
+//! information is fetched when it is wanted, a height that lasts has its template taken anew, and a
+//! waiting client is told of that and of a reorganisation.
 
 mod blkinfo;
 mod config;

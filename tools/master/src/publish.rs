@@ -2,6 +2,7 @@
 
 use packetcrypt_core::block::coinbase::find_placeholder;
 use packetcrypt_core::bytes::{CompactTarget, read_u32};
+use packetcrypt_core::primitives::dsha256;
 use packetcrypt_proto::config::MasterConfig;
 use packetcrypt_proto::template::BlockTemplate;
 use packetcrypt_proto::work::{self, WorkFile};
@@ -63,8 +64,9 @@ fn share_target(bits: CompactTarget, config: &Config) -> CompactTarget {
     compact::share_target(bits, divisor)
 }
 
-/// `config.json` for a work (spec 05, 4.2).
-pub(crate) fn master_config(config: &Config, key: WorkKey) -> MasterConfig {
+/// `config.json` for a work (spec 05, 4.2). Its hash is told where it may be refreshed, so that
+/// clients see that it was.
+pub(crate) fn master_config(config: &Config, key: WorkKey, work: &[u8]) -> MasterConfig {
     let submit = |handlers: &[HandlerUrl]| {
         handlers.iter().map(|handler| format!("{}/submit", handler.url)).collect()
     };
@@ -82,5 +84,6 @@ pub(crate) fn master_config(config: &Config, key: WorkKey) -> MasterConfig {
         mine_old_anns: config.mine_old_anns,
         ann_target: Some(CompactTarget(config.ann_target)),
         blkinfo_url: None,
+        work_hash: (config.template_refresh_ms > 0).then(|| dsha256(work)),
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Published {
     pub(crate) config: Bytes,
     pub(crate) work: Bytes,
     pub(crate) template: Bytes,
+    /// Whether these files may be replaced by others of the same key.
+    pub(crate) may_change: bool,
     /// The files of other heights.
     pub(crate) index: Index,
 }
@@ -158,9 +160,14 @@ impl<N: Node> Service<N> {
 
     async fn file(&self, kind: Kind, height: i32, present: &Published) -> Response {
         // Copies of the file of a height that has seen another work may be anywhere.
-        let ambiguous = present.index.is_ambiguous(height);
-        let cache = if ambiguous { CACHE_NONE } else { CACHE_FILE };
-        if height == present.key.height {
+        let is_present = height == present.key.height;
+        let cache = match present.index.is_ambiguous(height) {
+            true => CACHE_NONE,
+            // No longer than the configuration that names it.
+            false if is_present && present.may_change => CACHE_CONFIG,
+            false => CACHE_FILE,
+        };
+        if is_present {
             let bytes = match kind {
                 Kind::Work => &present.work,
                 Kind::Template => &present.template,

@@ -11,10 +11,12 @@ use serde::Serialize;
 pub struct Stats {
     /// Height of the present work; 0 before the first.
     pub work_height: i32,
-    /// Works published, reorganisations included.
+    /// Works published, reorganisations included and refreshes not.
     pub works: u64,
     /// ... that replaced a work of the same or a greater height.
     pub reorganisations: u64,
+    /// Works that replaced one of the same height and parent.
+    pub refreshes: u64,
     /// Requests of clients, whatever the answer.
     pub requests: u64,
     /// Requests waiting for the next work now.
@@ -38,6 +40,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) works: Counter,
     pub(crate) reorganisations: Counter,
+    pub(crate) refreshes: Counter,
     pub(crate) requests: Counter,
     pub(crate) long_polls_refused: Counter,
     pub(crate) lookups: Counter,
@@ -55,6 +58,7 @@ impl Counters {
         Self {
             works: counter("works", "Works published"),
             reorganisations: counter("reorganisations", "Works that replaced one of their height"),
+            refreshes: counter("refreshes", "Templates of a height that lasts taken anew"),
             requests: counter("requests", "Requests of clients"),
             long_polls_refused: counter("long_polls_refused", "Long polls above the bound"),
             lookups: counter("lookups", "Blocks asked of the node for clients"),
@@ -76,6 +80,7 @@ impl Counters {
             work_height: self.work_height.load(Ordering::Relaxed),
             works: self.works.get(),
             reorganisations: self.reorganisations.get(),
+            refreshes: self.refreshes.get(),
             requests: self.requests.get(),
             long_polls,
             long_polls_refused: self.long_polls_refused.get(),

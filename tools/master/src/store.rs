@@ -1,7 +1,7 @@
 //! Work and template files on disk, keyed by height and previous block.
 //!
 //! The reference names them by height alone: after a reorganisation at the same height the stale
-//! pair stays in use (spec 05, 16.10). Here a pair belongs to (height, previous block). The first
+//! pair stays in use (spec 05, 16.10). Here a pair belongs to (height, previous block). The last
 //! pair of a key is kept, also over a restart: block miners hold shares made with it and block
 //! handlers assemble blocks from it.
 

@@ -80,7 +80,15 @@ impl Fixture {
     }
 
     async fn start_in(dir: tempfile::TempDir, node: ScriptedNode) -> Self {
-        let config = Config {
+        Self::start_with(dir, node, |_| {}).await
+    }
+
+    async fn start_with(
+        dir: tempfile::TempDir,
+        node: ScriptedNode,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             dir: dir.path().to_owned(),
@@ -91,6 +99,7 @@ impl Fixture {
             blkinfo_depth: 4,
             ..Config::default()
         };
+        change(&mut config);
         let shutdown = Shutdown::new();
         let master = packetcrypt_master::start(config, node.clone(), shutdown.clone());
         Self { master: master.await.unwrap(), dir, node, shutdown }
@@ -224,6 +233,55 @@ async fn a_reorganisation_at_the_same_height_gives_new_work_at_once() {
     fixture.node.script().template = Some(template(11, 1, 300));
     fixture.works(3).await;
     assert_eq!(fixture.work(11).await, first);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_height_that_lasts_has_its_template_taken_anew() {
+    let refresh = |config: &mut Config| config.template_refresh_ms = 100;
+    let fixture =
+        Fixture::start_with(tempfile::tempdir().unwrap(), node_with_chain(10), refresh).await;
+    fixture.works(1).await;
+    let first = fixture.work(11).await;
+    assert_eq!(fixture.config().await.work_hash, Some(first.file_hash()));
+    let cached = fixture.get("/work_11.bin").await.headers["cache-control"].clone();
+    assert_eq!(cached, fixture.get("/config.json").await.headers["cache-control"]);
+    // The node learns whom to pay; whoever waits for news is told.
+    let addr = fixture.master.local_addr();
+    let waiting = tokio::spawn(async move { get(addr, "/work_12.bin").await });
+    fixture.until("waiting", |stats| stats.long_polls == 1).await;
+    let mut other = template(11, 1, 130);
+    other.coinbase_no_witness[0] = 8;
+    other.transactions[0][0] = 8;
+    fixture.node.script().template = Some(other.clone());
+    fixture.until("a refresh", |stats| stats.refreshes == 1).await;
+    assert_eq!(waiting.await.unwrap().status, 300);
+    let second = fixture.work(11).await;
+    assert_eq!((second.header, second.coinbase[0]), (other.header, 8));
+    assert_eq!(fixture.config().await.work_hash, Some(second.file_hash()));
+    let served = BlockTemplate::parse(&fixture.get("/bt_11.bin").await.body).unwrap();
+    assert_eq!(served, other);
+    // A template that did not change is no news; a node that is away changes nothing.
+    fixture.node.script().is_away = true;
+    fixture.until("away", |stats| stats.node_errors > 0).await;
+    fixture.node.script().is_away = false;
+    let asked = fixture.node.calls("getrawblocktemplate");
+    while fixture.node.calls("getrawblocktemplate") < asked + 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stats = fixture.master.stats();
+    assert_eq!((stats.works, stats.refreshes, stats.reorganisations), (1, 1, 0));
+    // The last one of the height is what a restart finds.
+    let node = fixture.node.clone();
+    let dir = fixture.stop().await;
+    let fixture = Fixture::start_in(dir, node).await;
+    fixture.works(1).await;
+    assert_eq!(fixture.work(11).await, second);
+    // And the next block is a new work.
+    extend(&fixture.node, 11..=11, 1);
+    fixture.node.script().template = Some(template(12, 1, 160));
+    fixture.works(2).await;
+    assert_eq!(fixture.work(12).await.height, 12);
     fixture.stop().await;
 }
 

@@ -32,6 +32,8 @@ fn config_of(run: &Value, dir: &tempfile::TempDir) -> Config {
         "shareWorkDivisor": 4,
         "annVersions": [1],
         "mineOldAnns": 2,
+        // The reference keeps the first template of a height.
+        "template_refresh_ms": 0,
         "poll_interval_ms": 20,
     });
     for section in ["root", "master"] {

@@ -251,6 +251,7 @@ impl Pool {
             mine_old_anns: 2,
             ann_target: Some(CompactTarget(0x2002_0000)),
             blkinfo_url: None,
+            work_hash: Some(work.file_hash()),
         };
         let mut files = self.files.lock().unwrap();
         files.insert("config.json".to_owned(), config.to_json().into_bytes());
