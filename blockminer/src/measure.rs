@@ -201,21 +201,6 @@ fn landed(at: usize, hash: Hash32, parent_height: u32) -> Landed {
     Landed { at, hash, parent_height, work_bits: WORK_BITS }
 }
 
-/// CPU time of the threads of this process whose names begin with one of these; zero where the
-/// system does not tell.
-fn cpu_time(names: &[&str]) -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let nanos = tasks.filter_map(|task| {
-        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
-        if !names.iter().any(|wanted| name.starts_with(wanted)) {
-            return None;
-        }
-        let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        times.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
-}
-
 /// Bytes of this process in memory; zero where the system does not tell.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

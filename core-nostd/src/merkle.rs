@@ -78,6 +78,13 @@ pub fn verify(siblings: &[u8; SIBLINGS_BYTES], root: &Hash64, leaf: &Hash64, num
 }
 
 /// Nodes of a tree in memory of 64-byte rows.
-pub(crate) fn nodes_of_rows(rows: &mut [[u8; NODE_BYTES]]) -> &mut [Hash64] {
+#[must_use]
+pub fn nodes_in_rows(rows: &[[u8; NODE_BYTES]]) -> &[Hash64] {
+    <[Hash64]>::ref_from_bytes(rows.as_bytes()).expect("a row is as long as a node")
+}
+
+/// Nodes of a tree in memory of 64-byte rows, to be made.
+#[must_use]
+pub fn nodes_of_rows(rows: &mut [[u8; NODE_BYTES]]) -> &mut [Hash64] {
     <[Hash64]>::mut_from_bytes(rows.as_mut_bytes()).expect("a row is as long as a node")
 }

@@ -9,6 +9,8 @@ pub use packetcrypt_proto::settings::ConfigError;
 use packetcrypt_proto::settings::by_name;
 use serde::{Deserialize, Serialize};
 
+pub use crate::sharing::TableSharing;
+
 /// Settings of one announcement miner.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +37,9 @@ pub struct Config {
     pub batch_age_ms_max: u64,
     /// Seconds between two statistics lines; 0 = none.
     pub stats_interval_s: u64,
+    /// Whether threads search tables of their own, 9 MiB each, or two for all threads of a
+    /// last-level cache: `own`, `shared`, or `auto`, shared where pinned threads would overfill it.
+    pub table: TableSharing,
     /// Scheduling priority of the mining threads as of nice(1), 0..=19.
     pub nice: u8,
     /// What runs random programs: `jit`, `lanes` or `interpreter`; absent = the best.
@@ -60,6 +65,7 @@ impl Default for Config {
             queue_len_max: 100,
             batch_age_ms_max: 10_000,
             stats_interval_s: 10,
+            table: TableSharing::Auto,
             nice: 0,
             executor: None,
             backend: None,

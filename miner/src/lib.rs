@@ -13,31 +13,32 @@
 
 pub mod batch;
 pub mod config;
+pub mod measure;
 mod memory;
 mod observe;
 mod pools;
+mod shared_table;
+mod sharing;
 pub mod stats;
+mod threads;
 mod upload;
 pub mod work;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use config::{Config, ConfigError};
-use memory::TableMemory;
-use packetcrypt_core::Backend;
-use packetcrypt_jit::{AnyExecutor, Executor};
+pub use config::{Config, ConfigError, TableSharing};
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
 use packetcrypt_net::control::ListenError;
-use packetcrypt_net::hw::{self, CpuSet, CpuSetError};
+use packetcrypt_net::hw::CpuSetError;
 use pools::{Lead, Pool};
 use stats::{MiningCounters, PoolCounters};
 pub use stats::{PoolStats, Stats};
+use threads::Threads;
 use tokio::sync::mpsc;
-use worker::{Found, JobBoard, WorkerContext};
+use worker::Found;
 
 /// Announcements between the mining threads and the coordinator at the most.
 const FOUND_LEN_MAX: usize = 4096;
@@ -141,19 +142,6 @@ impl Running {
 /// Starts mining; it ends when `shutdown` is triggered.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
     config.validate()?;
-    let (threads, cpus) = threads_and_cpus(&config)?;
-    let backend = config.backend.unwrap_or_else(Backend::best);
-    let exec = AnyExecutor::wanted(config.executor, Some(backend));
-    if let Some(reason) = exec.refused() {
-        tracing::info!("random programs are not compiled: {reason}");
-    }
-    let executor = exec.executor();
-    let tables = (0..threads)
-        .map(|_| TableMemory::new())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| StartError::Memory { threads, error })?;
-    let pages = memory::pages_line(tables.iter().map(|(_, pages)| *pages));
-    tracing::info!("{}", engine_line(backend, executor, &cpus, threads, &pages));
     let http = HttpClient::new(ClientOptions::default())?;
     // Uploads go on for a while when mining ends, so the pools stop later than the miner.
     let pools_end = Shutdown::new();
@@ -168,34 +156,18 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         state: Mutex::new((None, "no pool has answered yet".to_owned())),
     });
     let (found_sender, found) = mpsc::channel(FOUND_LEN_MAX);
-    let board = Arc::new(JobBoard::default());
-    let context = Arc::new(WorkerContext {
-        board: Arc::clone(&board),
-        counters: Arc::clone(&shared.mining),
-        found: found_sender,
-        threads: threads as u32,
-        first_hard_nonce: rand::random(),
-        nice: config.nice,
-        backend,
-        executor,
-    });
-    let mut handles = Vec::with_capacity(threads);
-    for (index, (memory, _)) in (0..).zip(tables) {
-        let cpu = cpus.cpus().get(index as usize % cpus.len().max(1)).copied();
-        match worker::spawn(Arc::clone(&context), index, cpu, memory) {
-            Ok(handle) => handles.push(handle),
-            Err(error) => {
-                board.stop();
-                pools_end.trigger();
-                return Err(StartError::Thread { index, error });
-            }
+    let mining = match Threads::start(&config, Arc::clone(&shared.mining), found_sender) {
+        Ok(threads) => threads,
+        Err(error) => {
+            pools_end.trigger();
+            return Err(error);
         }
-    }
-    drop(context);
+    };
+    tracing::info!("{}", mining.line);
     if let Some(address) = config.metrics_listen {
         let shared = Arc::clone(&shared);
         if let Err(error) = observe::serve(address, move || shared.stats(), &shutdown).await {
-            board.stop();
+            mining.board.stop();
             pools_end.trigger();
             return Err(error.into());
         }
@@ -205,46 +177,13 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         batch_age_max: Duration::from_millis(config.batch_age_ms_max),
         stats_interval: Duration::from_secs(config.stats_interval_s),
         pools,
-        board,
+        mining,
         found,
         shared: Arc::clone(&shared),
         lead: Lead::Idle(String::new()),
-        handles,
         pools_end,
     };
     Ok(Running { shared, coordinator: tokio::spawn(coordinator.run(shutdown)) })
-}
-
-/// How many threads mine, and the processors to pin them to; none = not pinned.
-///
-/// Where nothing is said there is a thread for each processor, and then each has its own: none is
-/// moved away from the caches with its table.
-fn threads_and_cpus(config: &Config) -> Result<(usize, CpuSet), StartError> {
-    if config.cpus.is_empty() {
-        let threads = if config.threads == 0 { hw::available_cores() } else { config.threads };
-        let all = hw::available_cpus();
-        let pinned = if threads == all.len() { all } else { CpuSet::default() };
-        return Ok((threads, pinned));
-    }
-    let bad = |error| StartError::Cpus(config.cpus.clone(), error);
-    let set: CpuSet = config.cpus.parse().map_err(bad)?;
-    set.check_available().map_err(bad)?;
-    Ok((if config.threads == 0 { set.len() } else { config.threads }, set))
-}
-
-/// What mines here, for the log.
-fn engine_line(
-    backend: Backend,
-    executor: Executor,
-    cpus: &CpuSet,
-    threads: usize,
-    pages: &str,
-) -> String {
-    let pinned =
-        if cpus.is_empty() { "not pinned".to_owned() } else { format!("pinned to CPUs {cpus}") };
-    format!(
-        "back end {backend}, executor {executor}, threads {threads}, {pinned}, tables in {pages}"
-    )
 }
 
 struct Coordinator {
@@ -252,11 +191,10 @@ struct Coordinator {
     batch_age_max: Duration,
     stats_interval: Duration,
     pools: Vec<Pool>,
-    board: Arc<JobBoard>,
+    mining: Threads,
     found: mpsc::Receiver<Found>,
     shared: Arc<Shared>,
     lead: Lead,
-    handles: Vec<JoinHandle<()>>,
     pools_end: Shutdown,
 }
 
@@ -306,12 +244,12 @@ impl Coordinator {
                     "mining announcements"
                 );
                 self.shared.set_state(Some(request.parent_block_height), String::new());
-                self.board.set(Some(**request));
+                self.mining.board.set(Some(**request));
             }
             Lead::Idle(reason) => {
                 tracing::warn!(%reason, "not mining");
                 self.shared.set_state(None, reason.clone());
-                self.board.set(None);
+                self.mining.board.set(None);
             }
         }
         for (index, counters) in self.shared.pools.iter().enumerate() {
@@ -350,11 +288,9 @@ impl Coordinator {
 
     /// Ends the threads, then delivers what is left, for a limited time.
     async fn finish(mut self) {
-        self.board.stop();
-        let handles = core::mem::take(&mut self.handles);
-        let ended = tokio::task::spawn_blocking(move || {
-            handles.into_iter().filter_map(|handle| handle.join().err()).count()
-        });
+        self.mining.board.stop();
+        let handles = core::mem::take(&mut self.mining.handles);
+        let ended = tokio::task::spawn_blocking(move || threads::join(handles));
         // The channel closes when the last thread is gone; a thread that waits for a place in it
         // is released by this loop.
         let mut arrived = Vec::new();
@@ -379,32 +315,5 @@ impl Coordinator {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.pools_end.trigger();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chosen(threads: usize, cpus: &str) -> (usize, CpuSet) {
-        let config = Config { threads, cpus: cpus.to_owned(), ..Config::default() };
-        threads_and_cpus(&config).unwrap()
-    }
-
-    #[test]
-    fn a_thread_for_each_processor_has_its_own() {
-        let all = hw::available_cpus();
-        let first = all.cpus()[0].to_string();
-        assert_eq!(chosen(all.len(), ""), (all.len(), all.clone()));
-        assert!(chosen(all.len() + 1, "").1.is_empty());
-        assert_eq!(chosen(0, &first), (1, first.parse().unwrap()));
-        assert_eq!(chosen(3, &first).0, 3);
-    }
-
-    #[test]
-    fn the_engine_is_said() {
-        let line = engine_line(Backend::Soft, Executor::best(), &CpuSet::new([0]), 1, "x");
-        assert!(line.contains("back end soft, executor "), "{line}");
-        assert!(line.contains("pinned to CPUs 0"), "{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! The memory of a mining thread's table, in huge pages where the machine has them.
+//! The memory of a table, in huge pages where the machine has them.
 //!
 //! A nonce reads four items from random places of 8 MiB: with pages of 4 KiB nearly every read is a
 //! miss of the address translation as well.
@@ -7,13 +7,15 @@ use core::fmt;
 
 use memmap2::{MmapMut, MmapOptions};
 use packetcrypt_core::announcement::{Table, TableError};
+use packetcrypt_core::bytes::Hash64;
+use packetcrypt_core::merkle;
 use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
 use packetcrypt_net::hw::HugePages;
 
 /// Bytes of the items.
 const ITEMS_BYTES: usize = TABLE_ITEMS * ITEM_BYTES;
 /// Bytes of items and nodes.
-const TABLE_BYTES: usize = ITEMS_BYTES + TREE_NODES * NODE_BYTES;
+pub(crate) const TABLE_BYTES: usize = ITEMS_BYTES + TREE_NODES * NODE_BYTES;
 /// Size of a huge page, and the binary logarithm of it.
 const HUGE_PAGE_BYTES: usize = 1 << HUGE_PAGE_BITS;
 const HUGE_PAGE_BITS: u8 = 21;
@@ -69,13 +71,25 @@ impl TableMemory {
         let (items, nodes) = self.0[..TABLE_BYTES].split_at_mut(ITEMS_BYTES);
         Table::new(items.as_chunks_mut().0, nodes.as_chunks_mut().0)
     }
+
+    /// The items of the table and the nodes of its tree.
+    pub(crate) fn items_and_nodes(&self) -> (&[[u8; ITEM_BYTES]], &[Hash64]) {
+        let (items, nodes) = self.0[..TABLE_BYTES].split_at(ITEMS_BYTES);
+        (items.as_chunks().0, merkle::nodes_in_rows(nodes.as_chunks().0))
+    }
+
+    /// The same, to be made.
+    pub(crate) fn items_and_nodes_mut(&mut self) -> (&mut [[u8; ITEM_BYTES]], &mut [Hash64]) {
+        let (items, nodes) = self.0[..TABLE_BYTES].split_at_mut(ITEMS_BYTES);
+        (items.as_chunks_mut().0, merkle::nodes_of_rows(nodes.as_chunks_mut().0))
+    }
 }
 
 /// What to say about the pages that some tables got, and what to run where they are not reserved
 /// huge ones.
-pub(crate) fn pages_line(tables: impl ExactSizeIterator<Item = Pages>) -> String {
+pub(crate) fn pages_line(tables: &[Pages]) -> String {
     let bytes = (tables.len() * MAPPED_BYTES) as u64;
-    let got = tables.max().unwrap_or(Pages::Small);
+    let got = tables.iter().copied().max().unwrap_or(Pages::Small);
     if got == Pages::Reserved {
         return format!("{} reserved huge pages", bytes / HUGE_PAGE_BYTES as u64);
     }
@@ -99,9 +113,9 @@ mod tests {
 
     #[test]
     fn the_line_says_what_to_run_or_that_all_is_there() {
-        let line = pages_line([Pages::Reserved; 3].into_iter());
+        let line = pages_line(&[Pages::Reserved; 3]);
         assert_eq!(line, "15 reserved huge pages");
-        let line = pages_line(vec![Pages::Transparent; 1_000_000].into_iter());
+        let line = pages_line(&vec![Pages::Transparent; 1_000_000]);
         assert!(line.starts_with("transparent huge pages (5000000 huge pages of"), "{line}");
         assert!(line.contains("sysctl -w vm.nr_hugepages="), "{line}");
     }

@@ -16,6 +16,7 @@ use packetcrypt_net::hw;
 use tokio::sync::mpsc;
 
 use crate::memory::TableMemory;
+use crate::shared_table::SharedTables;
 use crate::stats::MiningCounters;
 
 /// Nonces between two looks at the job.
@@ -57,7 +58,7 @@ impl JobBoard {
     }
 
     /// Waits for a job; `None` = the end.
-    fn wait(&self) -> Option<(u64, Request)> {
+    pub(crate) fn wait(&self) -> Option<(u64, Request)> {
         let mut present = self.request.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.stop.load(Acquire) {
@@ -74,7 +75,8 @@ impl JobBoard {
         }
     }
 
-    fn is_stale(&self, generation: u64) -> bool {
+    /// Whether another job is mined now than the one with this number.
+    pub(crate) fn is_stale(&self, generation: u64) -> bool {
         self.generation.load(Relaxed) != generation
     }
 }
@@ -93,12 +95,20 @@ pub(crate) struct WorkerContext {
     pub(crate) executor: Executor,
 }
 
-/// Starts thread `index`, on `cpu` if one is given, with the memory of its table.
+/// What a thread searches.
+pub(crate) enum ThreadTables {
+    /// A table of its own.
+    Own(TableMemory),
+    /// Those of a group of threads.
+    Shared(Arc<SharedTables>),
+}
+
+/// Starts thread `index`, on `cpu` if one is given, with its tables.
 pub(crate) fn spawn(
     context: Arc<WorkerContext>,
     index: u32,
     cpu: Option<usize>,
-    mut memory: TableMemory,
+    tables: ThreadTables,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(format!("ann-{index}")).spawn(move || {
         if let Some(cpu) = cpu
@@ -109,7 +119,10 @@ pub(crate) fn spawn(
         if let Err(error) = hw::lower_thread_priority(context.nice) {
             tracing::warn!(nice = context.nice, %error, "priority not lowered");
         }
-        run(&context, index, &mut memory);
+        match tables {
+            ThreadTables::Own(mut memory) => run(&context, index, &mut memory),
+            ThreadTables::Shared(tables) => tables.run(&context),
+        }
     })
 }
 
@@ -143,20 +156,23 @@ fn run(context: &WorkerContext, index: u32, memory: &mut TableMemory) {
 }
 
 fn search(context: &WorkerContext, generation: u64, request: &Request, prepared: &Prepared<'_>) {
-    let work = difficulty::target(request.work_bits)
-        .map_or(0, |target| difficulty::work_for_target(&target).saturating_u64());
     let end = prepared.soft_nonce_max() + 1;
     let mut next = 0;
     while next < end && !context.board.is_stale(generation) {
         let upper = (next + NONCES_PER_LOOK).min(end);
-        prepared.search(next..upper, &mut |announcement| {
-            context.counters.made.fetch_add(1, Relaxed);
-            context.counters.work.fetch_add(work, Relaxed);
-            // A full queue holds the thread back: better than to make what can not be sent. The
-            // receiver lives until the threads have ended.
-            let _ = context.found.blocking_send(Box::new(*announcement));
-        });
+        prepared.search(next..upper, &mut |found| hand_over(context, request, found));
         context.counters.nonces.fetch_add(u64::from(upper - next), Relaxed);
         next = upper;
     }
+}
+
+/// Counts an announcement and puts it into the queue.
+pub(crate) fn hand_over(context: &WorkerContext, request: &Request, found: &Announcement) {
+    let work = difficulty::target(request.work_bits)
+        .map_or(0, |target| difficulty::work_for_target(&target).saturating_u64());
+    context.counters.made.fetch_add(1, Relaxed);
+    context.counters.work.fetch_add(work, Relaxed);
+    // A full queue holds the thread back: better than to make what can not be sent. The receiver
+    // lives until the threads have ended.
+    let _ = context.found.blocking_send(Box::new(*found));
 }

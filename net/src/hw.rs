@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 mod huge_pages;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,21 @@ pub fn available_cores() -> usize {
 /// The CPUs that this process may use, ascending.
 pub fn available_cpus() -> CpuSet {
     linux::allowed_cpus().unwrap_or_else(|| CpuSet { cpus: (0..available_cores()).collect() })
+}
+
+/// CPU time of the threads of this process whose names begin with one of these; zero where the
+/// system does not tell.
+pub fn threads_cpu_time(names: &[&str]) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let nanos = tasks.filter_map(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        if !names.iter().any(|wanted| name.starts_with(wanted)) {
+            return None;
+        }
+        let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        times.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 /// A set of CPU numbers, ascending, without repetition: `0-7`, `0,2,4-6`.

@@ -12,12 +12,13 @@ use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientOptions, HttpClient};
 use packetcrypt_net::engine::{self, Body, Engine, EngineKind, Placement};
 use packetcrypt_net::http1::{Http1Limits, Http1Shared, Request, Response, Service, serve};
+use packetcrypt_net::hw::threads_cpu_time;
 use packetcrypt_net::sprayer::{Sprayer, SprayerOptions};
 use packetcrypt_proto::anns_index::{AnnFile, AnnsIndex, FILE_PATH_PREFIX, INDEX_PATH, store_id};
 use tokio::sync::Semaphore;
 
 use super::{HEIGHT, MeasureError, Options, PARENT_HEIGHT, Row};
-use super::{cannot, cpu_time, row, synthesize, wrong};
+use super::{cannot, row, synthesize, wrong};
 use crate::chain::{Chain, Next};
 use crate::config::SprayerConfig;
 use crate::fetch::{Feed, Lines};
@@ -171,10 +172,10 @@ async fn http(
             keeper: None,
             before: Snapshot::default(),
         });
-        let (cpu, started) = (cpu_time(&["blk-fetch"]), Instant::now());
+        let (cpu, started) = (threads_cpu_time(&["blk-fetch"]), Instant::now());
         let following = tokio::spawn(feed.follow(format!("http://{addr}"), shutdown.clone()));
         let held = until_quiet(&intake.store, count).await;
-        let (took, cpu) = (started.elapsed(), cpu_time(&["blk-fetch"]) - cpu);
+        let (took, cpu) = (started.elapsed(), threads_cpu_time(&["blk-fetch"]) - cpu);
         shutdown.trigger();
         let _ = following.await;
         let _ = tokio::join!(executors.join(), server.join());
@@ -236,7 +237,7 @@ async fn udp(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (cpu, started) = (cpu_time(&THREADS), Instant::now());
+    let (cpu, started) = (threads_cpu_time(&THREADS), Instant::now());
     for chunk in all.chunks(CHUNK_LEN) {
         while unsent(&sender) > UNSENT_MAX {
             tokio::time::sleep(Duration::from_micros(500)).await;
@@ -244,7 +245,7 @@ async fn udp(
         sender.send(chunk.to_vec());
     }
     let held = until_quiet(&intake.store, count).await;
-    let (took, cpu) = (started.elapsed(), cpu_time(&THREADS) - cpu);
+    let (took, cpu) = (started.elapsed(), threads_cpu_time(&THREADS) - cpu);
     let stats = receiver.stats();
     shutdown.trigger();
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -185,6 +185,12 @@ impl Preparation {
         Ok(self.ready(table.items, table.nodes, backend))
     }
 
+    /// The largest soft nonce that the target allows (spec 03, 2.2).
+    #[must_use]
+    pub fn soft_nonce_max(&self) -> u32 {
+        self.soft_nonce_max
+    }
+
     /// How the items of table 1 are made, of which the tree is.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod ah;
 mod ann;
 mod bench;
+mod bench_ann;
 mod bench_blk;
 #[cfg(target_os = "linux")]
 mod bench_handler;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use packetcrypt_miner::Config;
 use packetcrypt_miner::stats::{self, Stats};
+use packetcrypt_miner::{Config, TableSharing};
 use packetcrypt_net::client::{ClientOptions, HttpClient, Request};
 use toml::{Table, Value};
 
@@ -57,6 +57,10 @@ pub(crate) struct Ann {
     /// How many blocks below the tip to work [default: -1, as the pool says]
     #[arg(short = 'm', long = "mineold", value_name = "BLOCKS", allow_negative_numbers = true)]
     mine_old_anns: Option<i64>,
+    /// Tables: own (one a thread, 9 MiB), shared (two for the threads of a last-level cache), auto
+    /// (shared where pinned threads would overfill it) [default: auto]
+    #[arg(long, value_name = "WHOSE")]
+    table: Option<TableSharing>,
     /// Scheduling priority of the mining threads as of nice(1), 0 to 19 [default: 0]
     #[arg(long, value_name = "N")]
     nice: Option<u8>,
@@ -120,6 +124,7 @@ impl Ann {
             ("uploaders", "-U", self.uploaders.map(number)),
             ("upload_timeout_s", "-T", self.upload_timeout_s.map(|s| s.to_string())),
             ("mine_old_anns", "-m", self.mine_old_anns.map(|n| n.to_string())),
+            ("table", "--table", self.table.map(|t| t.to_string())),
             ("nice", "--nice", self.nice.map(|n| n.to_string())),
             ("metrics_listen", "--metrics-listen", self.metrics_listen.clone()),
         ];

@@ -37,6 +37,8 @@ pub(crate) struct Bench {
 /// Whole parts instead of single kinds of work.
 #[derive(Debug, Subcommand)]
 enum Kind {
+    /// The announcement miner: jobs made and searched by its threads
+    Ann(super::bench_ann::BenchAnn),
     /// The block miner: trees, nonces, change of the job, restart
     Blk(bench_blk::Blk),
     /// Announcements into the block miner, by HTTP and by UDP
@@ -50,6 +52,7 @@ enum Kind {
 impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.kind {
+            Some(Kind::Ann(ann)) => return ann.run(),
             Some(Kind::Blk(blk)) => return blk.run(),
             Some(Kind::Ingest(ingest)) => return ingest.run(),
             #[cfg(target_os = "linux")]
