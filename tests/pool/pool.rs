@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use packetcrypt_core::CompactTarget;
-use packetcrypt_devnet::Config;
 use packetcrypt_devnet::node::rpc::{Credentials, serve};
 use packetcrypt_devnet::node::{EmbeddedNode, NodeConfig};
+use packetcrypt_devnet::{Config, Pool};
 use packetcrypt_net::Shutdown;
 use packetcrypt_tests::TestPool;
 use tokio::net::TcpListener;
@@ -52,8 +52,13 @@ async fn a_pool_on_a_node_outside() {
     let shutdown = Shutdown::new();
     tokio::spawn(serve(listener, node.clone(), credentials, shutdown.clone()));
 
+    // With peers it may be one of the main network.
     let config = Config { node_url: Some(url), ..Config::default() };
-    let test = TestPool::start_with(config).await;
+    node.pretend_peers(3);
+    let refused = Pool::start(config.clone()).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("3 peers") && refused.contains("--yes-real-network"), "{refused}");
+    assert!(node.payouts().len() == 1, "nobody told it whom to pay");
+    let test = TestPool::start_with(Config { any_network: true, ..config }).await;
     test.until_blocks(2).await;
     let summary = test.finish().await;
     let on_chain =

@@ -23,6 +23,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// A real node instead of the embedded one, `http://user:password@host:port`.
     pub node_url: Option<String>,
+    /// Take that node although it may be one of a network that others use, see [`crate::guard`].
+    pub any_network: bool,
     /// Announcement handlers.
     pub handlers: usize,
     /// Announcement mining threads.
@@ -43,6 +45,7 @@ impl Default for Config {
             block_time_ms: 4_000,
             data_dir: None,
             node_url: None,
+            any_network: false,
             handlers: 2,
             ann_threads: 1,
             block_threads: 1,

@@ -8,11 +8,13 @@
 //! [`Pool`], which can also restart a role, reorganise the chain or send the node away.
 
 pub mod config;
+pub mod guard;
 pub mod node;
 pub mod pool;
 mod ports;
 mod roles;
 pub mod run;
+pub mod screen;
 pub mod summary;
 pub mod view;
 

@@ -44,6 +44,8 @@ pub struct NodeConfig {
 pub struct Payouts {
     /// Number of the call; 0 is the node's own setting at its start.
     pub number: u64,
+    /// Height of the best block at that time.
+    pub height: u32,
     /// Payees with their weights.
     pub payees: Vec<Payee>,
 }
@@ -64,6 +66,8 @@ pub struct EmbeddedNode {
     hangs: AtomicBool,
     /// Answered calls.
     calls: AtomicU64,
+    /// Peers that `getinfo` tells of.
+    peers: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -85,9 +89,10 @@ impl EmbeddedNode {
             .ok_or_else(|| BadPayee(config.first_payee.clone()))?;
         let payee = Payee { address: config.first_payee.clone(), script, weight: 1.0 };
         let chain = Chain::new(config.first_bits, config.block_time_ms, now_ms(), config.seed);
+        let height = chain.tip().height;
         let state = State {
             chain,
-            payouts: vec![Payouts { number: 0, payees: vec![payee] }],
+            payouts: vec![Payouts { number: 0, height, payees: vec![payee] }],
             template: None,
             refused: Vec::new(),
         };
@@ -97,6 +102,7 @@ impl EmbeddedNode {
             down_until_ms: AtomicU64::new(0),
             hangs: AtomicBool::new(false),
             calls: AtomicU64::new(0),
+            peers: AtomicU64::new(0),
         })
     }
 
@@ -150,11 +156,17 @@ impl EmbeddedNode {
         now_ms() < self.down_until_ms.load(Relaxed)
     }
 
+    /// Tells of so many peers from now on, as a node of a network that others use.
+    pub fn pretend_peers(&self, peers: u64) {
+        self.peers.store(peers, Relaxed);
+    }
+
     /// Forgets the configured payouts, as a node does that is started again.
     pub fn forget_payouts(&self) {
         let mut state = self.lock();
         let mut first = state.payouts[0].clone();
         first.number = state.payouts.len() as u64;
+        first.height = state.chain.tip().height;
         state.payouts.push(first);
         state.template = None;
     }
@@ -203,7 +215,7 @@ impl EmbeddedNode {
         let tip = state.chain.tip();
         json!({
             "version": 1, "protocolversion": 70002, "blocks": tip.height, "timeoffset": 0,
-            "connections": 0, "difficulty": difficulty(tip.bits()), "testnet": false,
+            "connections": self.peers.load(Relaxed), "difficulty": difficulty(tip.bits()), "testnet": false,
             "relayfee": 0.0, "errors": "",
         })
     }
@@ -312,7 +324,8 @@ impl EmbeddedNode {
             return Err(RpcError::new(-32603, "devnet: too many payout maps in one run"));
         }
         let number = state.payouts.len() as u64;
-        state.payouts.push(Payouts { number, payees });
+        let height = state.chain.tip().height;
+        state.payouts.push(Payouts { number, height, payees });
         Ok(Value::Null)
     }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, ConfigError};
+use crate::guard::{SharedNetwork, require_private};
 use crate::node::rpc::{Credentials, serve};
 use crate::node::{BadPayee, EmbeddedNode, NodeConfig};
 use crate::roles::Plan;
@@ -64,6 +65,12 @@ pub enum StartError {
     /// The node can not be used.
     #[error("node: {0}")]
     Node(#[from] NodeError),
+    /// The node may be one of the main network.
+    #[error(
+        "{0}: it may be one of a network that others use. A development network tells its node to \
+         pay invented addresses, of which nobody has the key; --yes-real-network does it all the same"
+    )]
+    SharedNetwork(#[from] SharedNetwork),
     /// A role did not start.
     #[error("{role}: {cause}")]
     Role {
@@ -78,16 +85,26 @@ fn role_error(role: &str, cause: impl std::fmt::Display) -> StartError {
     StartError::Role { role: role.to_owned(), cause: cause.to_string() }
 }
 
+/// Ends what it was given to, at the latest when it is dropped: a pool that does not come to be leaves
+/// nothing running.
+struct StopOnDrop(Shutdown);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.trigger();
+    }
+}
+
 /// A role, what stops it, and what its earlier lives counted.
 struct Slot<R, S> {
     running: Option<R>,
-    shutdown: Shutdown,
+    stop: StopOnDrop,
     past: Vec<S>,
 }
 
 impl<R, S> Slot<R, S> {
-    fn new(running: R, shutdown: Shutdown) -> Self {
-        Self { running: Some(running), shutdown, past: Vec::new() }
+    fn new(running: R, stop: StopOnDrop) -> Self {
+        Self { running: Some(running), stop, past: Vec::new() }
     }
 }
 
@@ -101,7 +118,7 @@ pub struct Pool {
     ann_handlers: Vec<Slot<packetcrypt_handler::Running, packetcrypt_handler::Stats>>,
     ann_miner: Slot<packetcrypt_miner::Running, packetcrypt_miner::Stats>,
     block_miner: Slot<packetcrypt_blockminer::Running, packetcrypt_blockminer::Stats>,
-    node_shutdown: Shutdown,
+    node_stop: StopOnDrop,
     started: Instant,
     /// Height of the chain at the start, on a real node.
     first_height: u32,
@@ -141,7 +158,7 @@ pub struct PoolStats {
 }
 
 impl Pool {
-    /// Starts everything.
+    /// Starts everything. When the future is dropped, what had started is stopped.
     ///
     /// # Errors
     /// [`StartError`] with the role that did not start; what had started is stopped.
@@ -162,14 +179,20 @@ impl Pool {
         };
         let ports = |error| StartError::System { what: "loopback ports".to_owned(), error };
         let plan = Plan::new(config, dir).map_err(ports)?;
-        let node_shutdown = Shutdown::new();
+        let node_stop = StopOnDrop(Shutdown::new());
         let node = match plan.config.node_url {
             Some(_) => None,
-            None => Some(start_node(&plan, &node_shutdown).await?),
+            None => Some(start_node(&plan, &node_stop.0).await?),
         };
         let first_height = match &node {
             Some(node) => node.with_chain(|chain| chain.tip().height),
-            None => u32::try_from(plan.node_client()?.info().await?.blocks).unwrap_or(0),
+            None => {
+                let info = plan.node_client()?.info().await?;
+                if !plan.config.any_network {
+                    require_private(&info)?;
+                }
+                u32::try_from(info.blocks).unwrap_or(0)
+            }
         };
         let master = start_master(&plan).await?;
         until_ready(&master).await?;
@@ -190,7 +213,7 @@ impl Pool {
             ann_handlers,
             ann_miner,
             block_miner,
-            node_shutdown,
+            node_stop,
             started: Instant::now(),
             first_height,
             _temporary: temporary,
@@ -336,7 +359,7 @@ impl Pool {
         self.block_handler.past = stop_block_handler(&mut self.block_handler).await;
         self.paymaker.past = stop_paymaker(&mut self.paymaker).await;
         self.master.past = stop_master(&mut self.master).await;
-        self.node_shutdown.trigger();
+        self.node_stop.0.trigger();
         summary
     }
 
@@ -407,16 +430,17 @@ async fn start_node(plan: &Plan, shutdown: &Shutdown) -> Result<Arc<EmbeddedNode
 macro_rules! role {
     ($start:ident, $stop:ident, $package:ident, $name:literal, |$plan:ident, $shutdown:ident $(, $index:ident)?| $running:expr) => {
         async fn $start($plan: &Plan $(, $index: usize)?) -> Result<Slot<$package::Running, $package::Stats>, StartError> {
-            let $shutdown = Shutdown::new();
+            let stop = StopOnDrop(Shutdown::new());
+            let $shutdown = stop.0.clone();
             let running = $running.await.map_err(|e| role_error($name, e))?;
-            Ok(Slot::new(running, $shutdown))
+            Ok(Slot::new(running, stop))
         }
 
         /// Stops the role; gives the counters of all its lives.
         async fn $stop(slot: &mut Slot<$package::Running, $package::Stats>) -> Vec<$package::Stats> {
             let mut past = core::mem::take(&mut slot.past);
             if let Some(running) = slot.running.take() {
-                slot.shutdown.trigger();
+                slot.stop.0.trigger();
                 let before = running.stats();
                 let limit = Duration::from_millis(STOP_MS_MAX);
                 past.push(match tokio::time::timeout(limit, running.finish()).await {

@@ -21,6 +21,9 @@ pub enum RunError {
     /// The pool did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The signal came before the pool had started.
+    #[error("stopped before the pool had started")]
+    Stopped,
     /// The terminal can not be written to.
     #[error("output: {0}")]
     Output(#[from] io::Error),
@@ -41,7 +44,10 @@ pub enum Show {
 /// [`RunError`] when it does not start; a check that fails is no error, see [`Summary::holds`].
 pub async fn run(config: Config, show: Show, shutdown: Shutdown) -> Result<Summary, RunError> {
     let (blocks, duration_s) = (config.blocks, config.duration_s);
-    let pool = Pool::start(config).await?;
+    let pool = tokio::select! {
+        pool = Pool::start(config) => pool?,
+        () = shutdown.cancelled() => return Err(RunError::Stopped),
+    };
     let mut out = io::stderr();
     let live = show == Show::Automatic && out.is_terminal();
     let mut view = View::new(&pool, live);
@@ -63,6 +69,7 @@ pub async fn run(config: Config, show: Show, shutdown: Shutdown) -> Result<Summa
             break;
         }
     }
+    drop(view);
     if show == Show::Automatic {
         writeln!(out, "stopping: mining ends, what is under way arrives")?;
     }

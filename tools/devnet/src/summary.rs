@@ -127,29 +127,50 @@ fn check_blocks(node: &EmbeddedNode, stats: &PoolStats) -> Check {
     check(name, holds, detail)
 }
 
-/// The coinbase of every block pays what a payout map says, and never an older map than the block
-/// before it.
+/// Blocks after which the paymaker must have been heard.
+const LONG_RUN_BLOCKS: u32 = 10;
+/// The template of a block is made when its parent is the best one: it pays a map that was
+/// configured when the best block was so many heights below it, or a newer one.
+const IN_FORCE_HEIGHTS: u32 = 2;
+
+/// The coinbase of every block pays what a payout map says, never an older map than the block
+/// before it nor one that was replaced before its parent was found, and in a run that is long enough
+/// one of the paymaker.
 fn check_payees(node: &EmbeddedNode) -> Check {
     let name = "coinbase payees = payout map";
     let payouts = node.payouts();
-    let (mut good, mut by_paymaker, mut oldest) = (0, 0, 0);
-    let mut bad = Vec::new();
-    node.with_chain(|chain| {
-        for block in chain.main_from(0).filter(|block| !block.is_placeholder()) {
-            match payouts[oldest..].iter().position(|map| pays(block, map)) {
-                Some(newer) => {
-                    oldest += newer;
-                    good += 1;
-                    by_paymaker += u32::from(payouts[oldest].number > 0);
-                }
-                None => bad.push(block.height),
-            }
-        }
+    let paid = node.with_chain(|chain| {
+        let blocks = chain.main_from(0).filter(|block| !block.is_placeholder());
+        blocks.map(|block| (block.height, block.clone())).collect::<Vec<_>>()
     });
+    let maps = maps_paid(&payouts, paid.iter().map(|(height, block)| (*height, block)), pays);
+    let bad: Vec<u32> = maps.iter().filter(|(_, map)| map.is_none()).map(|(at, _)| *at).collect();
+    let is_paymakers = |map: usize| payouts[map].payees != payouts[0].payees;
+    let by_paymaker = maps.iter().filter_map(|(_, map)| *map).filter(|&map| is_paymakers(map));
+    let by_paymaker = by_paymaker.count();
+    let is_long = maps.len() >= LONG_RUN_BLOCKS as usize;
     let detail = format!(
-        "{good} blocks pay a map exactly, {by_paymaker} of them one of the paymaker; others: {bad:?}"
+        "{} blocks pay a map exactly, {by_paymaker} of them one of the paymaker; others: {bad:?}",
+        maps.len() - bad.len()
     );
-    check(name, bad.is_empty(), detail)
+    check(name, bad.is_empty() && (by_paymaker > 0 || !is_long), detail)
+}
+
+/// Which of the maps each block pays, `None` for none that may be: blocks and maps in order.
+fn maps_paid<'a, B: 'a>(
+    payouts: &[Payouts],
+    blocks: impl Iterator<Item = (u32, &'a B)>,
+    pays: impl Fn(&B, &Payouts) -> bool,
+) -> Vec<(u32, Option<usize>)> {
+    let mut oldest = 0;
+    let which = |(height, block)| {
+        let in_force = payouts.iter().rposition(|map| map.height + IN_FORCE_HEIGHTS <= height);
+        oldest = oldest.max(in_force.unwrap_or(0));
+        let found = payouts[oldest..].iter().position(|map| pays(block, map));
+        oldest += found.unwrap_or(0);
+        (height, found.map(|_| oldest))
+    };
+    blocks.map(which).collect()
 }
 
 /// Whether the outputs of a block are those of a map, within one unit of rounding each.
@@ -276,12 +297,31 @@ fn check_nothing_dropped(stats: &PoolStats) -> Check {
         stats.ann_handlers.iter().map(|s| s.commit_failures + s.worker_panics).sum();
     let damaged: u64 = stats.ann_handlers.iter().map(|s| s.damaged_runs).sum();
     let shares: u64 = stats.block_miner.iter().map(|s| s.shares.lost).sum();
-    let holds = overflow + failures + damaged + shares == 0;
+    let logs = || stats.ann_handlers.iter().filter_map(|s| s.pay_log.as_ref());
+    let unlogged: u64 = logs().map(|log| log.refused + log.failed).sum();
+    let sprayers = || stats.ann_handlers.iter().filter_map(|s| s.sprayer.as_ref());
+    let unsent: u64 = sprayers()
+        .map(|s| {
+            let of_peers: u64 = s.peers.iter().map(|peer| peer.dropped).sum();
+            s.outgoing.dropped + s.incoming.dropped + of_peers
+        })
+        .sum();
+    let queue_full = packetcrypt_blockminer::stats::DropReason::QueueFull.name();
+    let untaken: u64 =
+        stats.block_miner.iter().filter_map(|s| s.announcements.dropped.get(queue_full)).sum();
+    let uncredited: u64 = stats
+        .paymaker
+        .iter()
+        .map(|s| &s.events)
+        .map(|e| e.lost + e.old + e.ahead + e.invalid_pay_to + e.unknown + e.malformed)
+        .sum();
+    let dropped = [overflow, unsent, untaken, failures, damaged, unlogged, uncredited, shares];
     let detail = format!(
-        "announcements dropped from queues {overflow}, failed commits {failures}, damaged files \
-         {damaged}, shares lost {shares}"
+        "announcements dropped from the miner's queues {overflow}, by sprayers {unsent}, at the \
+         block miner {untaken}; failed commits {failures}, damaged files {damaged}, events not \
+         logged {unlogged}, not credited {uncredited}; shares lost {shares}"
     );
-    check(name, holds, detail)
+    check(name, dropped.iter().all(|&count| count == 0), detail)
 }
 
 fn payments(node: &EmbeddedNode, pool: &Pool) -> Vec<Paid> {
@@ -344,6 +384,7 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::template::Payee;
 
     /// Three announcements: two confirmed by a handler, one still waiting.
     fn stats() -> PoolStats {
@@ -395,6 +436,40 @@ mod tests {
         breaks(check_events, |stats| stats.paymaker[0].events.received = 6);
         breaks(check_nothing_dropped, |stats| stats.ann_miner[0].pools[0].overflow = 1);
         breaks(check_nothing_dropped, |stats| stats.ann_handlers[0].worker_panics = 1);
+        breaks(check_nothing_dropped, |stats| stats.paymaker[0].events.lost = 1);
+        breaks(check_nothing_dropped, |stats| {
+            stats.ann_handlers[0].pay_log = Some(packetcrypt_net::paylog::PayLogStats {
+                refused: 1,
+                ..packetcrypt_net::paylog::PayLogStats::default()
+            });
+        });
+        breaks(check_nothing_dropped, |stats| {
+            let mut miner = packetcrypt_blockminer::Stats::default();
+            miner.announcements.dropped.insert("queue_full", 1);
+            stats.block_miner.push(miner);
+        });
+    }
+
+    #[test]
+    fn a_block_pays_a_map_that_was_in_force() {
+        let payee =
+            |address: &str| Payee { address: address.to_owned(), script: Vec::new(), weight: 1.0 };
+        let map =
+            |number, height, address| Payouts { number, height, payees: vec![payee(address)] };
+        let maps = [map(0, 10, "node"), map(1, 12, "a"), map(2, 12, "b"), map(3, 15, "node")];
+        let paid = |blocks: &[(u32, &'static str)]| -> Vec<Option<usize>> {
+            let blocks: Vec<(u32, String)> =
+                blocks.iter().map(|(height, to)| (*height, (*to).to_owned())).collect();
+            let pays = |to: &String, map: &Payouts| map.payees[0].address == *to;
+            let blocks = blocks.iter().map(|(height, to)| (*height, to));
+            maps_paid(&maps, blocks, pays).into_iter().map(|(_, map)| map).collect()
+        };
+        assert_eq!(paid(&[(11, "node"), (13, "node"), (14, "b")]), [Some(0), Some(0), Some(2)]);
+        // A map that two newer ones had replaced when the parent was found.
+        assert_eq!(paid(&[(14, "a"), (14, "node"), (15, "a")]), [None, Some(3), None]);
+        // The node's own again, after it was restarted.
+        assert_eq!(paid(&[(17, "b"), (17, "node")]), [None, Some(3)]);
+        assert_eq!(paid(&[(13, "a"), (13, "node")]), [Some(1), Some(3)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use crate::pool::{Pool, PoolStats};
+use crate::screen;
 
 /// The view of one run.
 #[derive(Debug)]
@@ -12,7 +13,6 @@ pub struct View {
     live: bool,
     /// Addresses of the payees and what they are called.
     payees: Vec<(String, &'static str)>,
-    lines_drawn: usize,
     blocks_shown: u32,
     last: Option<(Instant, PoolStats)>,
     printed: Instant,
@@ -26,7 +26,7 @@ impl View {
             (pool.plan.block_miner_address.clone(), "block miner"),
             (pool.plan.pool_address.clone(), "pool"),
         ];
-        Self { live, payees, lines_drawn: 0, blocks_shown: 0, last: None, printed: Instant::now() }
+        Self { live, payees, blocks_shown: 0, last: None, printed: Instant::now() }
     }
 
     /// What is said once, at the start.
@@ -64,15 +64,7 @@ impl View {
     ) -> io::Result<()> {
         let lines = self.lines(stats);
         if self.live {
-            if self.lines_drawn > 0 {
-                // Up, and clear to the end of the screen.
-                write!(out, "\x1b[{}A\x1b[J", self.lines_drawn)?;
-            }
-            for line in &lines {
-                writeln!(out, "{line}")?;
-            }
-            self.lines_drawn = lines.len();
-            out.flush()?;
+            screen::draw(out, lines)?;
         } else if stats.blocks != self.blocks_shown || self.printed.elapsed() >= quiet {
             writeln!(out, "{}", lines.join(" | "))?;
             self.printed = Instant::now();
@@ -129,6 +121,14 @@ impl View {
     fn payouts(&self, stats: &PoolStats) -> String {
         let last = stats.paymaker.iter().rev().find_map(|life| life.sent_maps.last());
         last.map_or_else(|| "none yet".to_owned(), |map| shown_map(&map.weights, &self.payees))
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if self.live {
+            screen::leave();
+        }
     }
 }
 

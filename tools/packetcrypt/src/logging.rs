@@ -2,13 +2,14 @@
 
 use std::io::IsTerminal;
 
+use packetcrypt_devnet::screen::AboveView;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging: `RUST_LOG` decides, without it the number of `-v`. A command that shows its own
-/// progress is quiet: it logs warnings only.
+/// progress is quiet: it logs warnings, and what takes long at its start.
 pub(crate) fn start(verbose: u8, quiet: bool) {
     let level = match verbose {
-        0 if quiet => "warn",
+        0 if quiet => "warn,packetcrypt_net::progress=info",
         0 => "info",
         1 => "debug",
         _ => "trace",
@@ -21,7 +22,8 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        // Lines go above the live view of a devnet, where there is one.
+        .with_writer(|| AboveView(std::io::stderr()))
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     if let Some(error) = problem {

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use packetcrypt_devnet::Config;
-use packetcrypt_devnet::run::{Show, run};
+use packetcrypt_devnet::StartError;
+use packetcrypt_devnet::run::{RunError, Show, run};
+use packetcrypt_node::NodeError;
 
 use crate::failure::Failure;
 use crate::role;
 
+/// Run a whole pool on this machine, on loopback, with a summary that checks itself
+///
 /// Runs a whole pool in this process, on loopback: a chain node with an easy chain, master,
 /// announcement handlers, block handler, paymaker, announcement miner and block miner. Ends with a
 /// summary that checks itself; the exit code says whether everything holds.
@@ -39,6 +43,10 @@ pub(crate) struct Devnet {
     #[arg(long, value_name = "http://USER:PASSWORD@HOST:PORT", env = "PACKETCRYPT_DEVNET_NODE")]
     #[arg(hide_env_values = true)]
     node: Option<String>,
+    /// Take the node of --node although it has peers or a high difficulty, so that it may be one of
+    /// the main network: blocks then pay invented addresses, of which nobody has the key
+    #[arg(long, requires = "node")]
+    yes_real_network: bool,
     /// Announcement handlers
     #[arg(long, default_value_t = Config::default().handlers, value_name = "N")]
     handlers: usize,
@@ -66,6 +74,7 @@ impl Devnet {
             block_time_ms: self.block_time,
             data_dir: self.data_dir,
             node_url: self.node,
+            any_network: self.yes_real_network,
             handlers: self.handlers,
             ann_threads: self.ann_threads,
             block_threads: self.block_threads,
@@ -74,7 +83,18 @@ impl Devnet {
         config.validate().map_err(Failure::usage)?;
         let show = if self.json { Show::Nothing } else { Show::Automatic };
         role::run(async |shutdown| {
-            let summary = run(config, show, shutdown).await.map_err(Failure::failed)?;
+            let summary = match run(config, show, shutdown).await {
+                Ok(summary) => summary,
+                Err(stopped @ RunError::Stopped) => {
+                    eprintln!("packetcrypt: {stopped}");
+                    return Ok(());
+                }
+                Err(RunError::Start(
+                    error @ (StartError::SharedNetwork(_)
+                    | StartError::Node(NodeError::Config { .. })),
+                )) => return Err(Failure::usage(error)),
+                Err(error) => return Err(Failure::failed(error)),
+            };
             if self.json {
                 println!("{}", serde_json::to_string_pretty(&summary).map_err(Failure::failed)?);
             } else {
