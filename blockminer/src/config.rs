@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::address;
+use packetcrypt_proto::settings::connect_url;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
 
@@ -171,9 +172,7 @@ impl Config {
     /// # Errors
     /// The first [`ConfigError`].
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let url = &self.pool_url;
-        let is_url = url.starts_with("http://") || url.starts_with("https://");
-        rule("pool_url", url, is_url, "must be the http:// URL of a pool")?;
+        connect_url("pool_url", &self.pool_url)?;
         self.validate_address()?;
         within("threads", self.threads, 0, THREADS_MAX)?;
         within("tree_threads", self.tree_threads, 0, THREADS_MAX)?;
@@ -186,8 +185,8 @@ impl Config {
         within("downloaders", self.downloaders, 1, TASKS_MAX)?;
         within("download_connections", self.download_connections, 1, TASKS_MAX)?;
         within("download_threads", self.download_threads, 0, TASKS_MAX)?;
-        for url in &self.handlers {
-            rule("handlers", url, url.starts_with("http://"), "must be http:// URLs")?;
+        for (index, url) in self.handlers.iter().enumerate() {
+            connect_url(format!("handlers[{index}]"), url)?;
         }
         let poll = self.download_poll_ms >= 10;
         rule("download_poll_ms", self.download_poll_ms, poll, "must be at least 10")?;
@@ -289,6 +288,9 @@ mod tests {
 
     #[test]
     fn broken_rules_name_their_key() {
+        assert_eq!(broken(|config| config.pool_url = "https://p".to_owned()), "pool_url");
+        let tls = || vec!["http://h".to_owned(), "https://h".to_owned()];
+        assert_eq!(broken(|config| config.handlers = tls()), "handlers[1]");
         assert_eq!(broken(|config| config.memory_mib = 0), "memory_mib");
         assert_eq!(broken(|config| config.min_free = 1.0), "min_free");
         assert_eq!(broken(|config| config.check_chance = f64::NAN), "check_chance");

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use packetcrypt_net::Shutdown;
+use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::pool_client::PoolClient;
 use packetcrypt_net::sprayer::Sprayer;
 
@@ -45,6 +46,7 @@ pub(crate) struct Observer {
     pub(crate) shares: Arc<ShareCounters>,
     pub(crate) uploads: Arc<UploadQueue>,
     pub(crate) sprayer: Option<Arc<Sprayer>>,
+    pub(crate) control: ControlCounters,
     pub(crate) backend: &'static str,
     /// Nonces at the last seconds, the oldest first.
     pub(crate) samples: Mutex<VecDeque<(Instant, u64)>>,
@@ -95,6 +97,7 @@ impl Observer {
             announcements: self.arrivals(),
             peers: self.peers.figures(),
             shares,
+            control: self.control.figures(),
         }
     }
 
@@ -235,6 +238,9 @@ fn metrics_of(stats: &Stats) -> String {
     text.counter("blocks", "Shares taken as blocks", &[(String::new(), shares.blocks as f64)]);
     text.counter("jobs", "Jobs started", &[(String::new(), stats.builds.jobs as f64)]);
     text.counter("trees", "Trees built", &[(String::new(), stats.builds.trees as f64)]);
+    for ((name, help), count) in ControlFigures::NAMES.into_iter().zip(stats.control.values()) {
+        text.counter(name, help, &[(String::new(), count as f64)]);
+    }
     text.0.push_str("# EOF\n");
     text.0
 }

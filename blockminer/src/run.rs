@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use packetcrypt_core::backend::Backend;
-use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientError, ClientOptions, HttpClient};
-use packetcrypt_net::control::{self, ControlLimits, ControlServer, ListenError};
+use packetcrypt_net::control::{self, ControlCounters, ControlLimits, ControlServer, ListenError};
 use packetcrypt_net::hw::{self, HugePages};
 use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
 use packetcrypt_net::seldom::Seldom;
 use packetcrypt_net::sprayer::{Sprayer, SprayerError};
+use packetcrypt_net::{Shutdown, progress};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -143,6 +143,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         shares: shares.clone(),
         uploads: uploads.clone(),
         sprayer,
+        control: ControlCounters::default(),
         backend: backend.name(),
         samples: Mutex::new(VecDeque::new()),
         pages: Mutex::new(None),
@@ -165,12 +166,6 @@ impl Running {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.observer.stats()
-    }
-
-    /// A handle that reads the figures, also after [`Running::join`] took this value.
-    pub fn stats_reader(&self) -> impl Fn() -> Stats + Send + Sync + Clone + 'static {
-        let observer = self.observer.clone();
-        move || observer.stats()
     }
 
     /// Where `/metrics` is served, when it is.
@@ -257,7 +252,11 @@ fn open_store(config: &Config) -> Result<Opened, StartError> {
         threads: hw::available_cores(),
     };
     let started = Instant::now();
-    let (store, restored, kept) = Store::open(&options)?;
+    let what = match &config.arena_file {
+        Some(file) => format!("opening {}", file.display()),
+        None => format!("taking {} MiB of memory", config.memory_mib),
+    };
+    let (store, restored, kept) = progress::said(&what, || Store::open(&options))?;
     tracing::info!("{} MiB hold {slots} announcements", config.memory_mib);
     tell_numa(config.numa, options.nodes.len());
     if config.huge_pages {
@@ -332,8 +331,8 @@ async fn serve_metrics(
     let (for_metrics, for_stats) = (observer.clone(), observer.clone());
     let router =
         control::observation_routes(move || for_metrics.metrics(), move || for_stats.stats());
-    let limits = ControlLimits::default();
-    Ok(Some(control::serve(addr, router, limits, shutdown.clone()).await?))
+    let (counted, limits) = (&observer.control, ControlLimits::default());
+    Ok(Some(control::serve_counted(addr, router, limits, counted, shutdown.clone()).await?))
 }
 
 fn start_uploads(

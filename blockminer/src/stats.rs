@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use packetcrypt_core::bytes::CompactTarget;
 use packetcrypt_core::difficulty;
+use packetcrypt_net::control::ControlFigures;
 use packetcrypt_net::pool_client::PoolStatus;
 use serde::Serialize;
 
@@ -367,7 +368,7 @@ pub struct PeerFigures {
 }
 
 /// All figures at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Stats {
     /// The pool.
     pub pool: PoolStatus,
@@ -404,6 +405,8 @@ pub struct Stats {
     pub peers: Vec<PeerFigures>,
     /// Shares.
     pub shares: ShareFigures,
+    /// Connections to `/metrics` and `/stats.json`.
+    pub control: ControlFigures,
 }
 
 impl Stats {

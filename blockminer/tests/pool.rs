@@ -26,7 +26,7 @@ async fn announcements_become_shares_over_a_change_of_the_block() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     let stats = wait_for("shares", &read, |stats| {
         stats.shares.accepted >= 3 && stats.announcements.stored == 220
     })
@@ -64,7 +64,7 @@ async fn a_refreshed_work_is_mined_with_the_tree_at_hand() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     let whole = |stats: &Stats| stats.job.as_ref().filter(|job| job.announcements == 119).cloned();
     let before =
         wait_for("shares", &read, |stats| stats.shares.accepted >= 1 && whole(stats).is_some())
@@ -92,9 +92,11 @@ async fn a_peer_that_sends_a_bad_announcement_is_dropped() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let stats = wait_for("the drop", miner.stats_reader(), |stats| {
-        stats.announcements.dropped["bad_proof"] > 0 && stats.peers[0].dropped_for_ms > 0
-    })
+    let stats = wait_for(
+        "the drop",
+        || miner.stats(),
+        |stats| stats.announcements.dropped["bad_proof"] > 0 && stats.peers[0].dropped_for_ms > 0,
+    )
     .await;
     assert!(stats.peers[0].trouble.as_ref().is_some_and(|text| text.contains("INVAL")));
     let stats = stop(miner, shutdown).await;
@@ -109,9 +111,11 @@ async fn announcements_that_wait_are_no_reason_to_mine() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let stats = wait_for("the reason", miner.stats_reader(), |stats| {
-        stats.not_mining.as_ref().is_some_and(|why| why.contains("wait"))
-    })
+    let stats = wait_for(
+        "the reason",
+        || miner.stats(),
+        |stats| stats.not_mining.as_ref().is_some_and(|why| why.contains("wait")),
+    )
     .await;
     assert_eq!(stats.store.waiting, 120);
     assert!(stats.not_mining.unwrap().contains("block 300000"));

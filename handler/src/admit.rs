@@ -83,13 +83,28 @@ pub enum Refusal {
     BlockChanged,
     /// There is no room, or what must be durable can not be written now.
     #[error("overloaded")]
-    Overloaded,
+    Overloaded(Overload),
     /// The handler is ending.
     #[error("disconnected")]
     Disconnected,
     /// The source sent mostly invalid work.
     #[error("too much invalid work from your address, wait some minutes")]
     OverBudget,
+}
+
+/// What there is too much of, all told alike (spec 05, 6.1) and counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// Posts that wait for a worker: `input_queue_len`.
+    Queue,
+    /// Bytes of bodies: `body_memory_mib`.
+    BodyMemory,
+    /// Bytes of bodies of this source: `body_memory_per_source_mib`.
+    SourceBodyMemory,
+    /// Known announcements of the parent block: `dedup_capacity`.
+    KnownAnnouncements,
+    /// Nothing can be made durable: pay log or announcement files.
+    Storage,
 }
 
 /// Why an announcement is refused (spec 05, 6.2), in the order of the checks.
@@ -130,7 +145,7 @@ impl Refusal {
     /// The HTTP status of the reply (spec 05, 6.1).
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::Overloaded | Refusal::Disconnected => 503,
+            Refusal::Overloaded(_) | Refusal::Disconnected => 503,
             Refusal::TooBig(_) => 413,
             Refusal::OverBudget => 429,
             _ => 400,

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use packetcrypt_proto::ANNOUNCEMENT_BYTES;
 
+use crate::admit::Overload;
+
 /// Lengths of pieces below the greatest. A full post of the announcement miner is the third.
 const PIECES_BYTES: [usize; 3] = [4 << 10, 64 << 10, 1024 * ANNOUNCEMENT_BYTES];
 
@@ -35,10 +37,6 @@ struct State {
     /// Free pieces of each length.
     pieces: Vec<Vec<Box<[u8]>>>,
 }
-
-/// The memory for bodies is used up, or the part of this source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
 
 /// A body in memory.
 #[derive(Debug)]
@@ -78,16 +76,16 @@ impl BodyMemory {
         source: Option<IpAddr>,
         from: Option<usize>,
         tier: usize,
-    ) -> Result<Box<[u8]>, NoRoom> {
+    ) -> Result<Box<[u8]>, Overload> {
         let more = self.lengths[tier] - from.map_or(0, |tier| self.lengths[tier]);
         let mut state = self.lock();
         if state.used + more > self.bytes_max {
-            return Err(NoRoom);
+            return Err(Overload::BodyMemory);
         }
         if let Some(source) = source {
             let used = state.used_by.get(&source).copied().unwrap_or(0);
             if used + more > self.bytes_per_source_max {
-                return Err(NoRoom);
+                return Err(Overload::SourceBodyMemory);
             }
             state.used_by.insert(source, used + more);
         }
@@ -156,7 +154,10 @@ impl Body {
     }
 
     /// Moves to the next larger piece. Must not be [at its bound](Self::is_at_its_bound).
-    pub(crate) fn grow(&mut self) -> Result<(), NoRoom> {
+    ///
+    /// # Errors
+    /// [`Overload`]: the memory for bodies is used up, or the part of this source.
+    pub(crate) fn grow(&mut self) -> Result<(), Overload> {
         let tier = self.tier.map_or(0, |tier| tier + 1);
         let mut piece = self.memory.exchange(self.source, self.tier, tier)?;
         piece[..self.len].copy_from_slice(self.bytes());
@@ -223,7 +224,7 @@ mod tests {
         second.grow().unwrap();
         second.grow().unwrap();
         let mut third = Body::new(&memory, None);
-        assert_eq!(third.grow(), Err(NoRoom));
+        assert_eq!(third.grow(), Err(Overload::BodyMemory));
         drop(body);
         assert_eq!(memory.used(), 512 << 10);
         third.grow().unwrap();
@@ -241,10 +242,14 @@ mod tests {
             body.grow().map(|()| body)
         };
         let first = [take(of(1)).unwrap(), take(of(1)).unwrap()];
-        assert_eq!(take(of(1)).unwrap_err(), NoRoom);
+        assert_eq!(take(of(1)).unwrap_err(), Overload::SourceBodyMemory);
         let second = take(of(2)).unwrap();
         let listed = take(None).unwrap();
-        assert_eq!(take(None).unwrap_err(), NoRoom, "the bound of all holds for everybody");
+        assert_eq!(
+            take(None).unwrap_err(),
+            Overload::BodyMemory,
+            "the bound of all is everybody's"
+        );
         drop((first, second));
         let again = [take(of(1)).unwrap(), take(of(1)).unwrap()];
         drop((listed, again));

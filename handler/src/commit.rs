@@ -12,9 +12,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use packetcrypt_core::announcement::Announcement;
 use packetcrypt_core::bytes::CompactTarget;
 use packetcrypt_net::pool_client::PoolUpdate;
+use packetcrypt_net::seldom::Seldom;
 use packetcrypt_proto::events::{AnnsCounts, AnnsEvent};
 
-use crate::admit::Refusal;
+use crate::admit::{Overload, Refusal};
 use crate::dedup::{Entry, Reservation};
 use crate::overload::PROOF_COST;
 use crate::parents::Follower;
@@ -26,8 +27,6 @@ use crate::verify::Verified;
 const BATCH_POSTS_MAX: usize = 64;
 /// Verified posts that wait for the committer; a worker waits when there are more.
 const COMMIT_QUEUE_LEN_MAX: usize = 64;
-/// How often errors that repeat are told, milliseconds.
-const WARN_EVERY_MS: u64 = 5_000;
 
 /// The way to the committer.
 #[derive(Clone, Debug)]
@@ -95,8 +94,8 @@ pub(crate) struct Committer {
     pub(crate) spray: Option<Box<dyn Spray>>,
     /// The slots, the counters, the budgets, the clock.
     pub(crate) front: Arc<Front>,
-    /// When an error was told last, milliseconds.
-    pub(crate) warned_ms: u64,
+    /// Errors that come with every post while they last.
+    pub(crate) errors: Seldom,
     /// Runs found damaged, for the statistics.
     pub(crate) damaged_runs: Arc<std::sync::atomic::AtomicU64>,
 }
@@ -184,7 +183,7 @@ impl Committer {
                 Reservation::Full => {
                     release(parent, &reserved);
                     self.warn("table of known announcements", &"full, raise dedup_capacity");
-                    return Err(Refusal::Overloaded);
+                    return Err(Refusal::Overloaded(Overload::KnownAnnouncements));
                 }
             }
         }
@@ -204,7 +203,7 @@ impl Committer {
             if let Err(error) = self.store.prepare(record, run) {
                 release(parent, &reserved);
                 self.warn("announcement files", &error);
-                return Err(Refusal::Overloaded);
+                return Err(Refusal::Overloaded(Overload::Storage));
             }
         }
         Ok((event, reserved))
@@ -253,15 +252,13 @@ impl Committer {
         self.store.roll_back();
         for post in prepared {
             release(&post.verified.post.parent, &post.reserved);
-            post.verified.post.answer(Err(Refusal::Overloaded));
+            post.verified.post.answer(Err(Refusal::Overloaded(Overload::Storage)));
         }
     }
 
-    fn warn(&mut self, what: &str, error: &dyn std::fmt::Display) {
-        let now = self.front.clock.now_ms();
-        if now >= self.warned_ms + WARN_EVERY_MS || self.warned_ms > now {
-            self.warned_ms = now;
-            tracing::error!("{what}: {error}: posts are answered 503 overloaded");
+    fn warn(&self, what: &str, error: &dyn std::fmt::Display) {
+        if let Some(held_back) = self.errors.say() {
+            tracing::error!("{what}: {error}: posts are answered 503 overloaded{held_back}");
         }
     }
 }

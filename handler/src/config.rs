@@ -9,8 +9,8 @@ use packetcrypt_core::Backend;
 use packetcrypt_jit::{Executor, require};
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::anns_index::FILES_LEN_MAX;
-use packetcrypt_proto::settings::by_name;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
+use packetcrypt_proto::settings::{by_name, connect_url, published_url};
 use serde::{Deserialize, Serialize};
 
 use crate::dedup;
@@ -151,10 +151,11 @@ impl Config {
     /// # Errors
     /// The first key whose value breaks its rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check("master_url", &self.master_url, is_http(&self.master_url), "an http:// URL")?;
+        connect_url("master_url", &self.master_url)?;
         let workdir = self.root_workdir.display();
         check("root_workdir", workdir, !self.root_workdir.as_os_str().is_empty(), "a directory")?;
-        let is_submit = is_http(&self.public_url) && self.public_url.ends_with("/submit");
+        published_url("public_url", &self.public_url)?;
+        let is_submit = self.public_url.ends_with("/submit");
         let rule = "the full upload URL, http://HOST/submit, as in the master's submitAnnUrls";
         check("public_url", &self.public_url, is_submit, rule)?;
         let chance = self.skip_check_chance;
@@ -243,11 +244,6 @@ fn check(
     ConfigError::unless(is_kept, key, value, rule)
 }
 
-fn is_http(text: &str) -> bool {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(|rest| !rest.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
-}
-
 fn or_cores(threads: usize) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     if threads == 0 { cores() } else { threads }
@@ -270,8 +266,9 @@ mod tests {
     fn defaults_are_valid_and_each_rule_names_its_key() {
         assert_eq!(valid().validate(), Ok(()));
         type Break = fn(&mut Config);
-        let broken: [(&str, Break); 15] = [
+        let broken: [(&str, Break); 16] = [
             ("master_url", |c| c.master_url = "ftp://x".to_owned()),
+            ("master_url", |c| c.master_url = "https://x".to_owned()),
             ("root_workdir", |c| c.root_workdir = PathBuf::new()),
             ("public_url", |c| c.public_url = "http://127.0.0.1:8081".to_owned()),
             ("skip_check_chance", |c| c.skip_check_chance = 1.01),

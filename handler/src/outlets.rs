@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use packetcrypt_core::announcement::Announcement;
-use packetcrypt_net::Shutdown;
 use packetcrypt_net::paylog::{
     PayLog, PayLogOptions, PayLogStats, PaymakerPassword, Uploader, UploaderOptions,
 };
 use packetcrypt_net::pool_client::PoolClient;
 use packetcrypt_net::sprayer::{Sprayer, SprayerOptions, SprayerStats};
+use packetcrypt_net::{Shutdown, progress};
 use packetcrypt_proto::events::AnnsEvent;
 use tokio::sync::{Mutex, watch};
 
@@ -48,11 +48,14 @@ impl PayLogs {
     /// Which events are in the files that are there: event id and time.
     pub(crate) fn logged_events(&self) -> Result<HashSet<(String, u64)>, StartError> {
         let mut events = HashSet::new();
-        let read = self.log.read_lines(|line| {
-            // A line that is no event of announcements is not one of ours and does not matter.
-            if let Ok(event) = serde_json::from_slice::<AnnsEvent>(line) {
-                events.insert((event.event_id, event.time));
-            }
+        let what = format!("reading the pay logs in {}", self.log.dir().display());
+        let read = progress::said(&what, || {
+            self.log.read_lines(|line| {
+                // A line that is no event of announcements is not one of ours and does not matter.
+                if let Ok(event) = serde_json::from_slice::<AnnsEvent>(line) {
+                    events.insert((event.event_id, event.time));
+                }
+            })
         });
         read.map_err(|error| {
             StartError::PayLog(format!("reading {}: {error}", self.log.dir().display()))

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::admit::Refusal;
+use crate::admit::{Overload, Refusal};
 use crate::post::Post;
 use crate::verify::Sifted;
 
@@ -95,7 +95,7 @@ impl PostQueue {
         let refusal = if state.is_closed {
             Refusal::Disconnected
         } else if state.posts.len() >= self.len_max {
-            Refusal::Overloaded
+            Refusal::Overloaded(Overload::Queue)
         } else {
             state.posts.push_back(post);
             drop(state);

@@ -13,7 +13,8 @@ use packetcrypt_net::engine::{self, Body, Engine, EngineKind, Executors, Placeme
 use packetcrypt_net::http1::{Http1Limits, Http1Shared, serve};
 use packetcrypt_net::metrics::Metrics;
 use packetcrypt_net::pool_client::{PoolClient, PoolOptions};
-use packetcrypt_net::{Clock, Shutdown, SystemClock};
+use packetcrypt_net::seldom::Seldom;
+use packetcrypt_net::{Clock, Shutdown, SystemClock, progress};
 use tokio::task::JoinHandle;
 
 use crate::body::BodyMemory;
@@ -192,7 +193,7 @@ pub async fn start_with_clock(
         log: Box::new(pay_logs.writer()),
         spray: sprayers.clone().map(|sprayers| Box::new(sprayers) as _),
         front: Arc::clone(&front),
-        warned_ms: 0,
+        errors: Seldom::default(),
         damaged_runs: Arc::clone(&damaged_runs),
     };
     let workers = Arc::new(Workers {
@@ -318,7 +319,7 @@ impl View {
 }
 
 impl View {
-    /// The metrics, and the sources with the most refused work.
+    /// The metrics, the connections of miners, and the sources with the most refused work.
     fn metrics(&self) -> String {
         /// What ends a text of metrics.
         const END: &str = "# EOF\n";
@@ -326,6 +327,7 @@ impl View {
         text.truncate(text.strip_suffix(END).map_or(text.len(), str::len));
         let front = &self.front;
         let sources = front.budgets.worst(SOURCES_SHOWN_MAX, front.clock.now_ms());
+        text.push_str(&stats::http_metrics(&self.http.snapshot()));
         text.push_str(&stats::source_metrics(&sources));
         text.push_str(END);
         text
@@ -344,9 +346,12 @@ async fn open_store(config: &Config, pay_logs: &PayLogs) -> Result<Store, StartE
         file_anns: config.file_anns,
         files_to_keep: config.files_to_keep,
     };
+    let what = format!("reading the announcement files in {}", options.dir.display());
     let open = move || {
-        Store::open(options, |record: &Record| {
-            logged.contains(&(hex::encode(record.event_id), record.time_ms))
+        progress::said(&what, || {
+            Store::open(options, |record: &Record| {
+                logged.contains(&(hex::encode(record.event_id), record.time_ms))
+            })
         })
     };
     let opened = tokio::task::spawn_blocking(open).await;
@@ -417,7 +422,8 @@ async fn serve_metrics(
     let (for_metrics, for_stats) = (Arc::clone(view), Arc::clone(view));
     let routes =
         control::observation_routes(move || for_metrics.metrics(), move || for_stats.stats());
-    Ok(Some(control::serve(addr, routes, ControlLimits::default(), shutdown.clone()).await?))
+    let (counted, limits) = (&view.front.counters.control, ControlLimits::default());
+    Ok(Some(control::serve_counted(addr, routes, limits, counted, shutdown.clone()).await?))
 }
 
 /// Hands the pool's updates to the committer until the pool client or the committer ends.

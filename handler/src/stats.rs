@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::http1::Http1Snapshot;
 use packetcrypt_net::paylog::PayLogStats;
 use packetcrypt_net::pool_client::PoolStatus;
@@ -16,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use serde::Serialize;
 
-use crate::admit::{AnnRefusal, Refusal};
+use crate::admit::{AnnRefusal, Overload, Refusal};
 use crate::overload::SourceStats;
 
 /// The counters of a handler, registered for `/metrics`.
@@ -43,6 +44,7 @@ pub(crate) struct Counters {
     pub(crate) commit_failures: Counter,
     pub(crate) bytes_downloaded: Counter,
     pub(crate) downloads: Counter,
+    pub(crate) control: ControlCounters,
     refusals: Family<Reason, Counter>,
 }
 
@@ -94,8 +96,10 @@ pub struct Stats {
     pub refusals: std::collections::BTreeMap<&'static str, u64>,
     /// The sources with the most refused work.
     pub sources: Vec<SourceStats>,
-    /// Connections and requests.
+    /// Connections and requests of miners and downloaders.
     pub http: Http1Snapshot,
+    /// Connections to `/metrics` and `/stats.json`.
+    pub control: ControlFigures,
     /// The pay log; `None` in figures of the counters alone.
     pub pay_log: Option<PayLogStats>,
     /// The client of the master; `None` in figures of the counters alone.
@@ -156,6 +160,8 @@ pub struct ParentStats {
 impl Counters {
     /// Registers all counters.
     pub(crate) fn new(metrics: &mut packetcrypt_net::metrics::Metrics) -> Self {
+        let control = ControlCounters::default();
+        control.register(metrics);
         let refusals = Family::default();
         let help = "Posts refused or overloaded, by reason";
         metrics.registry_mut().register("refusals", help, Family::clone(&refusals));
@@ -182,6 +188,7 @@ impl Counters {
             commit_failures: counter("commit_failures", "Batches that could not be made durable"),
             downloads: counter("downloads", "Range downloads answered with data"),
             bytes_downloaded: counter("bytes_downloaded", "Announcement bytes sent"),
+            control,
             refusals,
         }
     }
@@ -234,6 +241,7 @@ impl Counters {
             commit_failures: self.commit_failures.get(),
             downloads: self.downloads.get(),
             bytes_downloaded: self.bytes_downloaded.get(),
+            control: self.control.figures(),
             refusals,
             ..Stats::default()
         }
@@ -250,7 +258,11 @@ const REASONS: &[&str] = &[
     "bad_size",
     "too_big",
     "block_changed",
-    "overloaded",
+    "overload_queue",
+    "overload_body_memory",
+    "overload_source_body_memory",
+    "overload_known_announcements",
+    "overload_storage",
     "disconnected",
     "over_budget",
     "wrong_signing_key",
@@ -273,7 +285,11 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::BadSize => "bad_size",
         Refusal::TooBig(_) => "too_big",
         Refusal::BlockChanged => "block_changed",
-        Refusal::Overloaded => "overloaded",
+        Refusal::Overloaded(Overload::Queue) => "overload_queue",
+        Refusal::Overloaded(Overload::BodyMemory) => "overload_body_memory",
+        Refusal::Overloaded(Overload::SourceBodyMemory) => "overload_source_body_memory",
+        Refusal::Overloaded(Overload::KnownAnnouncements) => "overload_known_announcements",
+        Refusal::Overloaded(Overload::Storage) => "overload_storage",
         Refusal::Disconnected => "disconnected",
         Refusal::OverBudget => "over_budget",
         Refusal::Announcement(refusal) => match refusal {
@@ -287,6 +303,24 @@ fn reason(refusal: &Refusal) -> &'static str {
             AnnRefusal::Proof(_) => "proof",
         },
     }
+}
+
+/// The connections and requests of miners and downloaders in the text form of `/metrics`: they are
+/// counted by the server, not by a registry.
+pub(crate) fn http_metrics(http: &Http1Snapshot) -> String {
+    let mut text = String::new();
+    // Writing into a String does not fail.
+    let _ =
+        writeln!(text, "# HELP packetcrypt_handler_http_connections_open Connections open now.");
+    let _ = writeln!(text, "# TYPE packetcrypt_handler_http_connections_open gauge");
+    let _ = writeln!(text, "packetcrypt_handler_http_connections_open {}", http.connections_open);
+    for (name, help, value) in http.counters() {
+        let name = format!("packetcrypt_handler_http_{}", name.trim_end_matches("_total"));
+        let _ = writeln!(text, "# HELP {name} {help}");
+        let _ = writeln!(text, "# TYPE {name} counter");
+        let _ = writeln!(text, "{name}_total {value}");
+    }
+    text
 }
 
 /// The budgets of sources in the text form of `/metrics`. They are no part of a registry: who is
@@ -328,11 +362,23 @@ mod tests {
         counters.anns_accepted.inc_by(18);
         counters.anns_duplicate.inc_by(2);
         counters.anns_overloaded.inc_by(10);
-        counters.refused_because(&Refusal::Overloaded);
+        counters.refused_because(&Refusal::Overloaded(Overload::SourceBodyMemory));
         let stats = counters.snapshot();
         assert_eq!((stats.posts.in_flight, stats.announcements.in_flight), (2, 20));
-        assert_eq!(stats.refusals["overloaded"], 1);
-        assert!(metrics.encode().contains("refusals_total{reason=\"overloaded\"} 1"));
+        assert_eq!(stats.refusals["overload_source_body_memory"], 1);
+        let line = "refusals_total{reason=\"overload_source_body_memory\"} 1";
+        assert!(metrics.encode().contains(line));
+    }
+
+    #[test]
+    fn connections_are_shown() {
+        let http = Http1Snapshot { connections_refused_total: 3, ..Http1Snapshot::default() };
+        let text = http_metrics(&http);
+        let want = "# HELP packetcrypt_handler_http_connections_refused Connections answered 503 \
+                    because there were too many.\n\
+                    # TYPE packetcrypt_handler_http_connections_refused counter\n\
+                    packetcrypt_handler_http_connections_refused_total 3\n";
+        assert!(text.contains(want), "{text}");
     }
 
     #[test]
@@ -343,6 +389,10 @@ mod tests {
             Refusal::BadSize,
             Refusal::TooBig(1),
             Refusal::BlockChanged,
+            Refusal::Overloaded(Overload::Queue),
+            Refusal::Overloaded(Overload::BodyMemory),
+            Refusal::Overloaded(Overload::KnownAnnouncements),
+            Refusal::Overloaded(Overload::Storage),
             Refusal::Disconnected,
             Refusal::OverBudget,
             Refusal::Announcement(AnnRefusal::Proof("INVAL")),

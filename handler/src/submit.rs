@@ -12,7 +12,7 @@ use packetcrypt_proto::address;
 use packetcrypt_proto::events::AnnsEvent;
 use packetcrypt_proto::reply::Reply;
 
-use crate::admit::{Head, Parent, Refusal};
+use crate::admit::{Head, Overload, Parent, Refusal};
 use crate::body::{Body, BodyMemory};
 use crate::download::{Conditions, Download, IndexText, Served, ServedBody};
 use crate::overload::Budgets;
@@ -160,7 +160,7 @@ impl Front {
             _ => {}
         }
         if self.queue.is_full() {
-            return Err(Refusal::Overloaded);
+            return Err(Refusal::Overloaded(Overload::Queue));
         }
         Ok((head, parent))
     }
@@ -179,9 +179,7 @@ impl Front {
                 if body.is_at_its_bound() {
                     return Err(NoBody::Refused(Refusal::TooBig(self.post_anns_max)));
                 }
-                if body.grow().is_err() {
-                    return Err(NoBody::Refused(Refusal::Overloaded));
-                }
+                body.grow().map_err(|full| NoBody::Refused(Refusal::Overloaded(full)))?;
             }
             let room = body.room();
             let wanted = room.len();

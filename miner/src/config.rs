@@ -6,7 +6,7 @@ use packetcrypt_core::Backend;
 use packetcrypt_jit::{Executor, require};
 use packetcrypt_proto::address;
 pub use packetcrypt_proto::settings::ConfigError;
-use packetcrypt_proto::settings::by_name;
+use packetcrypt_proto::settings::{by_name, connect_url};
 use serde::{Deserialize, Serialize};
 
 pub use crate::sharing::TableSharing;
@@ -91,10 +91,7 @@ impl Config {
             return broken("pools", &"", "at least one pool URL must be given");
         }
         for pool in &self.pools {
-            let host = pool.strip_prefix("http://").unwrap_or_default();
-            if host.is_empty() || host.starts_with('/') || pool.contains(char::is_whitespace) {
-                return broken("pools", pool, "must begin with http:// and name a host");
-            }
+            connect_url("pools", pool)?;
         }
         if self.threads > THREADS_MAX {
             return broken("threads", &self.threads, "at most 4096");

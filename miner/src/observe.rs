@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use packetcrypt_net::control::{self, ControlLimits, ListenError};
+use packetcrypt_net::control::{self, ControlCounters, ControlLimits, ListenError};
 use packetcrypt_net::{Shutdown, metrics::Metrics};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,18 +18,24 @@ pub(crate) async fn serve(
     stats: impl Fn() -> Stats + Send + Sync + 'static,
     shutdown: &Shutdown,
 ) -> Result<(), ListenError> {
-    let stats = Arc::new(stats);
-    let for_metrics = Arc::clone(&stats);
-    let routes = control::observation_routes(move || exposition(&for_metrics()), move || stats());
+    let counted = ControlCounters::default();
+    let stats = {
+        let counted = counted.clone();
+        Arc::new(move || Stats { control: counted.figures(), ..stats() })
+    };
+    let for_metrics = (Arc::clone(&stats), counted.clone());
+    let metrics = move || exposition(&for_metrics.0(), &for_metrics.1);
+    let routes = control::observation_routes(metrics, move || stats());
     let limits = ControlLimits::default();
-    let server = control::serve(address, routes, limits, shutdown.clone()).await?;
+    let server =
+        control::serve_counted(address, routes, limits, &counted, shutdown.clone()).await?;
     tracing::info!(address = %server.local_addr(), "serving /metrics and /stats.json");
     Ok(())
 }
 
 /// The counters as Prometheus reads them. Made anew for each scrape from one snapshot, so that
 /// they fit together.
-fn exposition(stats: &Stats) -> String {
+fn exposition(stats: &Stats, control: &ControlCounters) -> String {
     let mut metrics = Metrics::new("ann");
     metrics.counter("made", "Announcements found").inc_by(stats.made);
     metrics.counter("nonces", "Soft nonces whose work hash was computed").inc_by(stats.nonces);
@@ -57,6 +63,7 @@ fn exposition(stats: &Stats) -> String {
     }
     let help = "Announcements offered to a pool, by what became of them";
     metrics.registry_mut().register("announcements", help, settled);
+    control.register(&mut metrics);
     metrics.encode()
 }
 
@@ -69,7 +76,7 @@ mod tests {
     fn every_outcome_is_exposed() {
         let pool = PoolStats { url: "http://p".to_owned(), accepted: 7, ..PoolStats::default() };
         let stats = Stats { made: 9, pools: vec![pool], ..Stats::default() };
-        let text = exposition(&stats);
+        let text = exposition(&stats, &ControlCounters::default());
         assert!(text.contains("packetcrypt_ann_made_total 9"), "{text}");
         let line = r#"packetcrypt_ann_announcements_total{pool="http://p",outcome="accepted"} 7"#;
         assert!(text.contains(line), "{text}");

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use packetcrypt_net::control::ControlFigures;
 use serde::Serialize;
 
 /// Snapshot of the whole miner.
@@ -30,6 +31,8 @@ pub struct Stats {
     pub idle_reason: String,
     /// Each pool, in the order of the configuration.
     pub pools: Vec<PoolStats>,
+    /// Connections to `/metrics` and `/stats.json`, in what these serve.
+    pub control: ControlFigures,
 }
 
 /// Snapshot of the announcements that were offered to one pool.

@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
+use packetcrypt_proto::headers;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{USER_AGENT, limits};
-
-/// The header that tells a pool which requests come from the same process (spec 05, 5.1).
-pub const SESSION_HEADER: &str = "x-pc-sid";
 
 /// Bounds of a client.
 #[derive(Clone, Copy, Debug)]
@@ -84,14 +81,6 @@ pub enum ClientError {
         status: u16,
         /// The beginning of the body.
         text: String,
-    },
-    /// The body is not the JSON that was expected.
-    #[error("{url}: reply is not understood: {cause}")]
-    Decode {
-        /// The address.
-        url: String,
-        /// Where the decoder stopped.
-        cause: String,
     },
 }
 
@@ -210,7 +199,7 @@ impl HttpClient {
     /// Sends a request and reads its reply, of any status.
     ///
     /// # Errors
-    /// Every [`ClientError`] but `Status` and `Decode`.
+    /// Every [`ClientError`] but `Status`.
     pub async fn send(&self, request: Request<'_>) -> Result<Response, ClientError> {
         let url = checked_url(request.url)?;
         let shown = shown_url(&url);
@@ -240,20 +229,6 @@ impl HttpClient {
         Ok(response.body)
     }
 
-    /// The body of a request answered with 200, as JSON.
-    ///
-    /// # Errors
-    /// As [`fetch`](Self::fetch), and `Decode`.
-    pub async fn fetch_json<T: DeserializeOwned>(
-        &self,
-        request: Request<'_>,
-    ) -> Result<T, ClientError> {
-        let url = request.url;
-        let body = self.fetch(request).await?;
-        serde_json::from_slice(&body)
-            .map_err(|e| ClientError::Decode { url: shown(url), cause: e.to_string() })
-    }
-
     async fn exchange(
         &self,
         url: Url,
@@ -264,7 +239,7 @@ impl HttpClient {
         let transport =
             |e: &reqwest::Error| ClientError::Transport { url: shown.to_owned(), cause: causes(e) };
         let mut builder = match request.body {
-            None => self.inner.get(url).header(SESSION_HEADER, self.session.clone()),
+            None => self.inner.get(url).header(headers::SESSION_ID, self.session.clone()),
             Some(body) => self.inner.post(url).body(body),
         };
         for (name, value) in request.headers {

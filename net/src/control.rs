@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,10 +15,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::http1::gate::{Gate, Pass};
+use crate::http1::gate::{Crowded, Gate, Pass};
+use crate::metrics::Metrics;
 use crate::{Shutdown, limits, metrics};
 
 /// Bounds of a server.
@@ -60,24 +62,95 @@ pub struct ListenError {
     pub cause: std::io::Error,
 }
 
-/// What a server counted; see [`ControlServer::counters`].
-#[derive(Debug, Default)]
+/// What the servers of a role count. A clone counts into the same place, so that one role's servers
+/// have one set.
+#[derive(Clone, Debug, Default)]
 pub struct ControlCounters {
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Connections closed at once because there were too many, in total or of one source.
-    pub connections_refused: AtomicU64,
-    /// Connections that ended with an error: reset, head too slow, no HTTP.
-    pub connections_failed: AtomicU64,
+    connections: Counter,
+    refused_total: Counter,
+    refused_source: Counter,
+    failed: Counter,
+    accepts_failed: Counter,
+    timed_out: Counter,
+}
+
+/// The values of [`ControlCounters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ControlFigures {
+    /// Connections let in.
+    pub connections: u64,
+    /// Connections closed at once because there were too many.
+    pub connections_refused: u64,
+    /// Connections closed at once because their source had too many.
+    pub connections_refused_source: u64,
+    /// Connections that were cut or ended with an error: reset, head too slow, no HTTP.
+    pub connections_failed: u64,
+    /// Accepts that failed: no file descriptors, or the peer was gone.
+    pub accepts_failed: u64,
     /// Requests answered 408 because they took too long.
-    pub requests_timed_out: AtomicU64,
+    pub requests_timed_out: u64,
+}
+
+impl ControlCounters {
+    /// Puts the counters into a role's metrics, as `control_..`.
+    pub fn register(&self, metrics: &mut Metrics) {
+        for ((name, help), counter) in ControlFigures::NAMES.into_iter().zip(self.all()) {
+            metrics.registry_mut().register(name, help, counter.clone());
+        }
+    }
+
+    /// The values now.
+    pub fn figures(&self) -> ControlFigures {
+        let [connections, refused_total, refused_source, failed, accepts_failed, timed_out] =
+            self.all().map(Counter::get);
+        ControlFigures {
+            connections,
+            connections_refused: refused_total,
+            connections_refused_source: refused_source,
+            connections_failed: failed,
+            accepts_failed,
+            requests_timed_out: timed_out,
+        }
+    }
+
+    fn all(&self) -> [&Counter; 6] {
+        let Self { connections, refused_total, refused_source, .. } = self;
+        let Self { failed, accepts_failed, timed_out, .. } = self;
+        [connections, refused_total, refused_source, failed, accepts_failed, timed_out]
+    }
+}
+
+impl ControlFigures {
+    /// Names and meanings in `/metrics`, in the order of [`ControlFigures::values`].
+    pub const NAMES: [(&str, &str); 6] = [
+        ("control_connections", "Connections let in by the control plane"),
+        ("control_connections_refused", "Connections closed at once: too many"),
+        (
+            "control_connections_refused_source",
+            "Connections closed at once: too many of one source",
+        ),
+        ("control_connections_failed", "Connections cut: reset, head too slow, no HTTP"),
+        ("control_accepts_failed", "Accepts that failed"),
+        ("control_requests_timed_out", "Requests answered 408"),
+    ];
+
+    /// The values in the order of [`ControlFigures::NAMES`].
+    pub fn values(&self) -> [u64; 6] {
+        [
+            self.connections,
+            self.connections_refused,
+            self.connections_refused_source,
+            self.connections_failed,
+            self.accepts_failed,
+            self.requests_timed_out,
+        ]
+    }
 }
 
 /// A running server.
 #[derive(Debug)]
 pub struct ControlServer {
     local_addr: SocketAddr,
-    counters: Arc<ControlCounters>,
     task: JoinHandle<()>,
 }
 
@@ -87,11 +160,6 @@ impl ControlServer {
         self.local_addr
     }
 
-    /// What it counted so far.
-    pub fn counters(&self) -> Arc<ControlCounters> {
-        self.counters.clone()
-    }
-
     /// Returns when the server has stopped: some time after the signal.
     pub async fn join(self) {
         // The task ends by itself and does not panic; an abort of the runtime is an end too.
@@ -99,8 +167,7 @@ impl ControlServer {
     }
 }
 
-/// Serves `router` on `addr` until `shutdown`. Handlers find the peer's address as
-/// [`ConnectInfo<SocketAddr>`].
+/// Serves `router` on `addr` until `shutdown`, for programs that show no counters: see [`serve_counted`].
 ///
 /// # Errors
 /// The socket can not be opened.
@@ -110,11 +177,25 @@ pub async fn serve(
     limits: ControlLimits,
     shutdown: Shutdown,
 ) -> Result<ControlServer, ListenError> {
+    serve_counted(addr, router, limits, &ControlCounters::default(), shutdown).await
+}
+
+/// Serves `router` on `addr` until `shutdown`. Handlers find the peer's address as
+/// [`ConnectInfo<SocketAddr>`].
+///
+/// # Errors
+/// The socket can not be opened.
+pub async fn serve_counted(
+    addr: SocketAddr,
+    router: Router,
+    limits: ControlLimits,
+    counters: &ControlCounters,
+    shutdown: Shutdown,
+) -> Result<ControlServer, ListenError> {
     let failed = |cause| ListenError { addr, cause };
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     let local_addr = listener.local_addr().map_err(failed)?;
-    let counters = Arc::new(ControlCounters::default());
-    let timed_out = counters.clone();
+    let timed_out = counters.timed_out.clone();
     let request_time = Duration::from_millis(limits.request_ms_max);
     let router = router.layer(DefaultBodyLimit::max(limits.body_bytes_max)).layer(
         middleware::from_fn(move |request: Request, next: Next| {
@@ -123,7 +204,7 @@ pub async fn serve(
     );
     let server = Server { router, limits, counters: counters.clone(), shutdown };
     let task = tokio::spawn(server.run(listener));
-    Ok(ControlServer { local_addr, counters, task })
+    Ok(ControlServer { local_addr, task })
 }
 
 /// `/metrics` and `/stats.json` from two closures, to be merged in a role's router.
@@ -153,12 +234,12 @@ async fn bounded_time(
     request: Request,
     next: Next,
     limit: Duration,
-    counters: Arc<ControlCounters>,
+    timed_out: Counter,
 ) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            counters.requests_timed_out.fetch_add(1, Ordering::Relaxed);
+            timed_out.inc();
             let close = [(header::CONNECTION, "close")];
             (StatusCode::REQUEST_TIMEOUT, close, "request took too long").into_response()
         }
@@ -168,7 +249,7 @@ async fn bounded_time(
 struct Server {
     router: Router,
     limits: ControlLimits,
-    counters: Arc<ControlCounters>,
+    counters: ControlCounters,
     shutdown: Shutdown,
 }
 
@@ -187,6 +268,7 @@ impl Server {
                 Ok(accepted) => accepted,
                 Err(e) => {
                     // No file descriptors, or a connection that is gone: neither ends a server.
+                    self.counters.accepts_failed.inc();
                     tracing::warn!("accept: {e}");
                     self.shutdown.sleep(Duration::from_millis(50)).await;
                     continue;
@@ -195,11 +277,14 @@ impl Server {
             let per_source_max = if is_near(peer.ip()) { usize::MAX } else { per_source_max };
             match gate.enter_within(peer, per_source_max) {
                 Ok(pass) => {
-                    self.counters.connections.fetch_add(1, Ordering::Relaxed);
+                    self.counters.connections.inc();
                     connections.spawn(self.connection(stream, peer, pass));
                 }
-                Err(_) => {
-                    self.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+                Err(Crowded::Total) => {
+                    self.counters.refused_total.inc();
+                }
+                Err(Crowded::Source) => {
+                    self.counters.refused_source.inc();
                 }
             }
         }
@@ -217,7 +302,7 @@ impl Server {
         pass: Pass,
     ) -> impl Future<Output = ()> + Send + 'static {
         let router = self.router.clone().layer(axum::Extension(ConnectInfo(peer)));
-        let counters = self.counters.clone();
+        let failed = self.counters.failed.clone();
         let shutdown = self.shutdown.clone();
         let head_time = Duration::from_millis(self.limits.head_ms_max);
         async move {
@@ -238,7 +323,7 @@ impl Server {
                 }
             };
             if outcome.is_err() {
-                counters.connections_failed.fetch_add(1, Ordering::Relaxed);
+                failed.inc();
             }
         }
     }

@@ -8,6 +8,7 @@
 //! | [`hw`] | cores, affinity, cache and memory domains, huge pages, priority |
 //! | [`metrics`] | one Prometheus registry a role |
 //! | [`queue`] | a bounded queue that hands out the newest first and counts what it drops |
+//! | [`progress`] | says that a load of files takes long |
 //! | [`seldom`] | messages that are said once in a while, with the number held back |
 //! | [`client`] | HTTP client of the control plane: time-outs, bounded bodies, session id |
 //! | [`control`] | HTTP server of the control plane: a router, bounded connections and bodies |
@@ -29,13 +30,12 @@ pub mod limits;
 pub mod metrics;
 pub mod paylog;
 pub mod pool_client;
+pub mod progress;
 pub mod queue;
 pub mod seldom;
 pub mod shutdown;
 pub mod sprayer;
 
 pub use clock::{Clock, SystemClock, TestClock};
+pub use packetcrypt_proto::USER_AGENT;
 pub use shutdown::Shutdown;
-
-/// What our programs call themselves in `User-Agent` and `Server`.
-pub const USER_AGENT: &str = concat!("packetcrypt/", env!("CARGO_PKG_VERSION"));

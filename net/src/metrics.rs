@@ -6,7 +6,6 @@
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 /// The content type of `/metrics`.
@@ -38,13 +37,6 @@ impl Metrics {
         gauge
     }
 
-    /// Durations in seconds, from 100 µs to about 100 s in factors of four.
-    pub fn histogram_seconds(&mut self, name: &str, help: &str) -> Histogram {
-        let histogram = Histogram::new(exponential_buckets(0.0001, 4.0, 11));
-        self.registry.register(name, help, histogram.clone());
-        histogram
-    }
-
     /// For metrics with labels and collectors.
     pub fn registry_mut(&mut self) -> &mut Registry {
         &mut self.registry
@@ -70,13 +62,11 @@ mod tests {
         let mut metrics = Metrics::new("handler");
         let posts = metrics.counter("posts", "Posts received");
         let open = metrics.gauge("connections", "Open connections");
-        metrics.histogram_seconds("post_seconds", "Time of a post").observe(0.5);
         posts.inc_by(3);
         open.set(-2);
         let text = metrics.encode();
         assert!(text.contains("packetcrypt_handler_posts_total 3\n"), "{text}");
         assert!(text.contains("packetcrypt_handler_connections -2\n"), "{text}");
-        assert!(text.contains("packetcrypt_handler_post_seconds_count 1\n"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }
 }

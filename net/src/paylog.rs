@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use crate::limits;
+use crate::{limits, progress};
 
 mod files;
 mod upload;
@@ -180,7 +180,8 @@ impl PayLog {
         let failed = |cause| OpenError { path: options.dir.clone(), cause };
         std::fs::create_dir_all(&options.dir).map_err(failed)?;
         let lock = files::lock(&options.dir).map_err(failed)?;
-        let old = files::repair_all(&options.dir).map_err(failed)?;
+        let what = format!("looking through the pay logs in {}", options.dir.display());
+        let old = progress::said(&what, || files::repair_all(&options.dir)).map_err(failed)?;
         let next = old.newest.map_or(0, |n| n.saturating_add(1));
         let shared = Arc::new(Shared::new(options.clone(), next));
         shared.counters.torn_bytes.store(old.torn_bytes, Ordering::Relaxed);

@@ -73,7 +73,7 @@ pub struct PoolUpdate {
 }
 
 /// How it stands with a pool, for statistics.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PoolStatus {
     /// The address the client was started with.
     pub url: String,

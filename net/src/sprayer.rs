@@ -9,10 +9,8 @@
 //! a circle do not go on for ever.
 //!
 //! Nothing here is authentic: the source of a datagram can be forged, and the password travels in
-//! clear. What is received has to be checked by whoever takes it; [`Sprayer::refuse_source`] ends a
-//! source that sends what is no good.
+//! clear. What is received has to be checked by whoever takes it.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -215,7 +213,6 @@ struct Shared {
     incoming: NewestFirst<ReceivedBatch>,
     peers: Mutex<peers::Peers>,
     recent: recent::Recent,
-    refused: Mutex<HashSet<SocketAddr>>,
     counters: Counters,
     shutdown: Shutdown,
 }
@@ -251,7 +248,6 @@ impl Sprayer {
             incoming: NewestFirst::new(options.received_batches_max),
             peers: Mutex::new(peers),
             recent: recent::Recent::new(),
-            refused: Mutex::default(),
             counters: Counters::default(),
             shutdown: shutdown.child(),
             options,
@@ -292,15 +288,6 @@ impl Sprayer {
     /// The received batches, for a thread or another task; it outlives this handle.
     pub fn received(&self) -> NewestFirst<ReceivedBatch> {
         self.shared.incoming.clone()
-    }
-
-    /// Takes no more data from a source that sent what is no good.
-    pub fn refuse_source(&self, source: SocketAddr) {
-        // Only those who are subscribed to are heard, so the set is as small as that list.
-        if self.shared.options.subscribe_to.contains(&source) {
-            tracing::warn!("sprayer: data from {source} is refused from now on");
-            self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(source);
-        }
     }
 
     /// The counters.

@@ -14,17 +14,11 @@ use crate::{ANNOUNCEMENT_BYTES, json};
 pub const RECORD_BYTES: usize = size_of::<Record>();
 /// Most records of a datagram: what fits below 65 536 bytes with the headers of IP and UDP.
 pub const RECORDS_LEN_MAX: usize = 63;
-/// Most bytes of a datagram that holds records.
-pub const DATAGRAM_BYTES_MAX: usize = RECORDS_LEN_MAX * RECORD_BYTES;
 /// Most bytes of a subscription; longer tails are no subscriptions.
 pub const SUBSCRIPTION_BYTES_MAX: usize = RECORD_BYTES - 1;
-/// A subscription lasts so long, in seconds.
-pub const SUBSCRIPTION_S: u64 = 30;
-/// Subscribers repeat their subscription after so long, in seconds.
-pub const SUBSCRIPTION_REFRESH_S: u64 = 5;
 
 const _: () = assert!(RECORD_BYTES == 8 + ANNOUNCEMENT_BYTES);
-const _: () = assert!(DATAGRAM_BYTES_MAX == 65_016);
+const _: () = assert!(RECORDS_LEN_MAX * RECORD_BYTES == 65_016);
 
 /// One announcement on its way, read in place.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -136,14 +136,6 @@ pub fn text<'a>(key: &'static str, value: &'a Value) -> Result<&'a str, MessageE
     value.as_str().ok_or_else(|| invalid(key, "a text", value))
 }
 
-/// A boolean.
-///
-/// # Errors
-/// [`MessageError::Invalid`].
-pub fn boolean(key: &'static str, value: &Value) -> Result<bool, MessageError> {
-    value.as_bool().ok_or_else(|| invalid(key, "true or false", value))
-}
-
 /// A finite number.
 ///
 /// # Errors

@@ -15,7 +15,8 @@ pub fn file_id(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..ID_BYTES])
 }
 
-/// `eventId` of a post of announcements: BLAKE2b-256 of the whole body, cut.
+/// `eventId` of a post of announcements: BLAKE2b-256 of the whole body, cut. For miners that check
+/// which post a reply is of; handlers hash many bodies at once.
 #[must_use]
 pub fn ann_post_id(body: &[u8]) -> String {
     hex::encode(&compress32(body).0[..ID_BYTES])

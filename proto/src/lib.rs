@@ -49,3 +49,5 @@ pub const MERKLE_BRANCH_LEN_MAX: usize = 32;
 pub const PROTOCOL_VERSION: u32 = 3;
 /// The value of `softVersion` in `config.json` (spec 05, 4.2).
 pub const PROTOCOL_SOFT_VERSION: u32 = 1;
+/// What our programs call themselves in `User-Agent` and `Server`.
+pub const USER_AGENT: &str = concat!("packetcrypt/", env!("CARGO_PKG_VERSION"));

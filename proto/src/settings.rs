@@ -39,6 +39,41 @@ impl ConfigError {
     }
 }
 
+/// Most bytes of an address in a setting.
+const URL_BYTES_MAX: usize = 1024;
+
+/// Checks an address that our own programs connect to. All of them speak plain HTTP; TLS is a
+/// proxy's matter (spec 05, 1).
+///
+/// # Errors
+/// [`ConfigError`] with what is possible instead.
+pub fn connect_url(key: impl Into<String>, url: &str) -> Result<(), ConfigError> {
+    let key = key.into();
+    let rule = "must begin with http://: TLS is not spoken. For an https address run a proxy that \
+                speaks TLS to it, and give the proxy's http address";
+    ConfigError::unless(!url.starts_with("https://"), &key, url, rule)?;
+    with_host(&key, url, url.strip_prefix("http://"), "must begin with http:// and name a host")
+}
+
+/// Checks an address that is only told to others, who may speak TLS to a proxy in front of us.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn published_url(key: impl Into<String>, url: &str) -> Result<(), ConfigError> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let rule = "must begin with http:// or https:// and name a host";
+    with_host(&key.into(), url, rest, rule)
+}
+
+/// Checks what follows the scheme.
+fn with_host(key: &str, url: &str, rest: Option<&str>, rule: &str) -> Result<(), ConfigError> {
+    let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    ConfigError::unless(has_host, key, url, rule)?;
+    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
+    let rule = "must be printable ASCII without blanks, of at most 1024 bytes";
+    ConfigError::unless(is_plain && url.len() <= URL_BYTES_MAX, key, url, rule)
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {}: {}", self.key, self.value, self.rule)
@@ -140,6 +175,23 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "<secret>");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"<secret>\"");
         assert_eq!(serde_json::to_string(&Secret::default()).unwrap(), "\"\"");
+    }
+
+    #[test]
+    fn addresses_to_connect_to_are_plain_http() {
+        for good in ["http://pool.example", "http://10.0.0.1:8080/pfx/", "http://[::1]:80"] {
+            assert_eq!(connect_url("pools", good), Ok(()), "{good}");
+            assert_eq!(published_url("pools", good), Ok(()), "{good}");
+        }
+        assert_eq!(published_url("url", "https://pool.example"), Ok(()));
+        let error = connect_url("pools", "https://pool.example").unwrap_err().to_string();
+        assert!(error.starts_with("pools = https://pool.example: must begin with http://: "));
+        assert!(error.contains("proxy"), "{error}");
+        let long = format!("http://{}", "a".repeat(URL_BYTES_MAX));
+        for bad in ["pool.example", "http://", "http:///x", "ftp://p", "http://a b", "", &long] {
+            assert!(connect_url("pools", bad).is_err(), "{bad}");
+            assert!(published_url("pools", bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

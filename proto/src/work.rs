@@ -216,12 +216,6 @@ impl WorkFile {
         block_target(&self.header)
     }
 
-    /// The signing key, `None` when signing is off.
-    #[must_use]
-    pub fn required_signing_key(&self) -> Option<Hash32> {
-        Some(self.signing_key).filter(|key| !key.is_zero())
-    }
-
     /// The merkle root when the coinbase has this transaction id (spec 05, 3).
     #[must_use]
     pub fn merkle_root(&self, coinbase_txid: Hash32) -> Hash32 {

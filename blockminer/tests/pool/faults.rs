@@ -19,7 +19,7 @@ async fn blocks_come_in_the_middle_of_everything() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     for block in 1..=6_u8 {
         // Now with the first announcements under way, now with shares under way.
         tokio::time::sleep(Duration::from_millis(70 * u64::from(block))).await;
@@ -46,7 +46,7 @@ async fn after_a_reorganisation_what_was_made_on_replaced_blocks_is_given_up() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("shares", &read, |stats| stats.shares.accepted >= 1).await;
     // Block 299996 and those above it are replaced: group 1 is worthless, group 2 is not.
     pool.reorganise(299_996, Hash32([9; 32]));
@@ -66,7 +66,7 @@ async fn handlers_go_and_come_back() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     let stats = wait_for("the trouble", &read, |stats| {
         stats.peers.iter().any(|peer| peer.trouble.as_ref().is_some_and(|why| why.contains("503")))
     })
@@ -98,10 +98,14 @@ async fn a_bad_announcement_in_the_tree_makes_no_bad_share() {
     let shutdown = Shutdown::new();
     let config = Config { check_chance: 0.0, ..config(url) };
     let miner = packetcrypt_blockminer::start(config, shutdown.clone()).await.unwrap();
-    let stats = wait_for("the drop", miner.stats_reader(), |stats| {
-        stats.peers.iter().any(|peer| peer.dropped_for_ms > 0)
-            && stats.shares.rejected.keys().any(|why| why.contains("bad announcement"))
-    })
+    let stats = wait_for(
+        "the drop",
+        || miner.stats(),
+        |stats| {
+            stats.peers.iter().any(|peer| peer.dropped_for_ms > 0)
+                && stats.shares.rejected.keys().any(|why| why.contains("bad announcement"))
+        },
+    )
     .await;
     assert!(stats.peers[0].trouble.as_ref().is_some_and(|text| text.contains("INVAL")));
     let stats = stop(miner, shutdown).await;
@@ -125,7 +129,7 @@ async fn junk_on_an_old_block_is_not_mined_with() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("shares", &read, |stats| stats.shares.accepted >= 2).await;
     let stats = wait_for("the refusal", &read, |stats| stats.announcements.stored == 100).await;
     assert_eq!(stats.announcements.dropped["unknown_parent"], 20);
@@ -151,7 +155,7 @@ async fn what_can_not_be_checked_is_not_sent() {
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("announcements", &read, |stats| stats.announcements.stored == 100).await;
     *pool.tip.lock().unwrap() = Hash32([8; 32]);
     *pool.height.lock().unwrap() = HEIGHT;
@@ -173,7 +177,7 @@ async fn a_handler_that_truncates_its_files_or_starts_anew_is_read_from_the_begi
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("all", &read, |stats| stats.announcements.stored == 170).await;
     // Cut, and other content behind the cut.
     *pool.announcements.lock().unwrap() = first[..50 * 1024].to_vec();
@@ -200,7 +204,7 @@ async fn block_handlers_that_time_out_refuse_or_talk_nonsense() {
     let shutdown = Shutdown::new();
     let config = Config { upload_timeout_s: 1, uploaders: 1, ..config(url) };
     let miner = packetcrypt_blockminer::start(config, shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("time-outs", &read, |stats| stats.shares.retries >= 2).await;
     assert_eq!(read().shares.accepted, 0);
     *pool.delay.lock().unwrap() = Duration::ZERO;
@@ -221,7 +225,7 @@ async fn a_restarted_miner_goes_on_with_its_file() {
     let config = Config { arena_file, ..config(url) };
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config.clone(), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("shares", &read, |stats| {
         stats.announcements.stored == 120 && stats.shares.accepted >= 1
     })
@@ -231,7 +235,7 @@ async fn a_restarted_miner_goes_on_with_its_file() {
     pool.is_down.store(true, Ordering::Relaxed);
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config.clone(), shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     assert_eq!(read().store.held, 120);
     wait_for("shares", &read, |stats| stats.shares.accepted >= 1).await;
     pool.is_down.store(false, Ordering::Relaxed);
@@ -244,7 +248,7 @@ async fn a_restarted_miner_goes_on_with_its_file() {
     pool.reorganise(299_996, Hash32([9; 32]));
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config, shutdown.clone()).await.unwrap();
-    let read = miner.stats_reader();
+    let read = || miner.stats();
     wait_for("what is given up", &read, |stats| stats.store.usable == 100).await;
     wait_for("shares", &read, |stats| stats.shares.accepted >= 1).await;
     stop(miner, shutdown).await;

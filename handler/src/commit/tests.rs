@@ -81,7 +81,7 @@ fn bench(capacity: usize) -> Bench {
         log: Box::new(log.clone()),
         spray: Some(Box::new(sprayed.clone())),
         front,
-        warned_ms: 0,
+        errors: packetcrypt_net::seldom::Seldom::default(),
         damaged_runs: Arc::default(),
     };
     let budget = Arc::clone(&committer.front.bodies);
@@ -175,7 +175,7 @@ fn a_log_that_can_not_be_written_leaves_nothing_that_counts() {
     bench.commit(&[&[1]]);
     bench.log.is_broken.store(true, std::sync::atomic::Ordering::SeqCst);
     let answers = bench.commit(&[&[1, 2], &[2, 3, 4, 5, 6, 7, 8, 9], &[1]]);
-    assert_eq!(answers, vec![Err(Refusal::Overloaded); 3]);
+    assert_eq!(answers, vec![Err(Refusal::Overloaded(Overload::Storage)); 3]);
     assert_eq!(stored_seeds(&bench), [1]);
     bench.log.is_broken.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(bench.commit(&[&[1, 2], &[2, 3]]), [Ok((1, 1)), Ok((1, 1))]);
@@ -188,14 +188,20 @@ fn a_log_that_can_not_be_written_leaves_nothing_that_counts() {
 fn a_full_table_and_full_files_are_overload() {
     let mut bench = bench(3);
     assert_eq!(bench.commit(&[&[1, 2]]), [Ok((2, 0))]);
-    assert_eq!(bench.commit(&[&[3, 4], &[1]]), [Err(Refusal::Overloaded), Ok((0, 1))]);
+    assert_eq!(
+        bench.commit(&[&[3, 4], &[1]]),
+        [Err(Refusal::Overloaded(Overload::KnownAnnouncements)), Ok((0, 1))]
+    );
     // The released hash 3 keeps its place and is new all the same.
     assert_eq!(bench.commit(&[&[3]]), [Ok((1, 0))]);
 
     let mut bench = self::bench(1000);
     bench.commit(&[&[1, 2, 3, 4, 5, 6, 7, 8]]);
     bench.commit(&[&[11, 12, 13, 14, 15, 16, 17, 18]]);
-    assert_eq!(bench.commit(&[&[20], &[1]]), [Err(Refusal::Overloaded), Ok((0, 1))]);
+    assert_eq!(
+        bench.commit(&[&[20], &[1]]),
+        [Err(Refusal::Overloaded(Overload::Storage)), Ok((0, 1))]
+    );
     assert_eq!(bench.stored().len(), 16 * 1024);
     bench.committer.store.set_live_height(13);
     assert_eq!(bench.commit(&[&[20]]), [Ok((1, 0))]);

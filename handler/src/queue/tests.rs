@@ -37,7 +37,7 @@ fn a_full_or_closed_queue_answers_at_once() {
     queue.push(first);
     assert!(queue.is_full());
     queue.push(second);
-    assert_eq!(second_answer.try_recv().unwrap(), Err(Refusal::Overloaded));
+    assert_eq!(second_answer.try_recv().unwrap(), Err(Refusal::Overloaded(Overload::Queue)));
     queue.close();
     queue.push(third);
     assert_eq!(third_answer.try_recv().unwrap(), Err(Refusal::Disconnected));

@@ -36,7 +36,8 @@ async fn routes_limits_and_a_graceful_end() {
         head_ms_max: 200,
         ..Default::default()
     };
-    let server = serve(LOCAL, router(), limits, shutdown.clone()).await.unwrap();
+    let counters = ControlCounters::default();
+    let server = serve_counted(LOCAL, router(), limits, &counters, shutdown.clone()).await.unwrap();
     let addr = server.local_addr();
     assert!(exchange(addr, &get_once("/who")).await.ends_with("127.0.0.1"));
     let stats = exchange(addr, &get_once("/stats.json")).await;
@@ -50,23 +51,31 @@ async fn routes_limits_and_a_graceful_end() {
     // A head that never ends is cut.
     let slow = exchange(addr, "GET /who HTTP/1.1\r\nhost:").await;
     assert!(!slow.contains("127.0.0.1"));
-    assert_eq!(server.counters().requests_timed_out.load(Ordering::Relaxed), 1);
+    assert_eq!(counters.figures().requests_timed_out, 1);
     shutdown.trigger();
     server.join().await;
     assert!(TcpStream::connect(addr).await.is_err());
+    let failed = counters.figures().connections_failed;
+    assert!(failed >= 1, "the head that never ended");
+    let mut metrics = Metrics::new("role");
+    counters.register(&mut metrics);
+    let text = metrics.encode();
+    let line = format!("packetcrypt_role_control_connections_failed_total {failed}\n");
+    assert!(text.contains(&line), "{text}");
 }
 
 #[tokio::test]
 async fn one_connection_too_many_is_closed_and_counted() {
     let shutdown = Shutdown::new();
     let limits = ControlLimits { connections_max: 1, ..Default::default() };
-    let server = serve(LOCAL, router(), limits, shutdown.clone()).await.unwrap();
+    let counters = ControlCounters::default();
+    let server = serve_counted(LOCAL, router(), limits, &counters, shutdown.clone()).await.unwrap();
     let mut kept = TcpStream::connect(server.local_addr()).await.unwrap();
     kept.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut first = [0; 12];
     kept.read_exact(&mut first).await.unwrap();
     assert_eq!(exchange(server.local_addr(), &get_once("/who")).await, "");
-    assert_eq!(server.counters().connections_refused.load(Ordering::Relaxed), 1);
+    assert_eq!(counters.figures().connections_refused, 1);
     drop(kept);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(exchange(server.local_addr(), &get_once("/who")).await.contains("200 OK"));

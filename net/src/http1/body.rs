@@ -104,11 +104,6 @@ impl<'c, E: Engine> Body<'c, E> {
         self.progress.declared
     }
 
-    /// Bytes received so far.
-    pub fn received_bytes(&self) -> u64 {
-        self.progress.received
-    }
-
     /// Fills `into` from the body. Returns how many bytes there were: fewer than `into` holds
     /// only at the end of the body.
     ///
@@ -123,15 +118,6 @@ impl<'c, E: Engine> Body<'c, E> {
             }
         }
         Ok(filled)
-    }
-
-    /// Receives what is there, at least one byte; 0 at the end of the body. Between two calls the
-    /// service may look at what came, or give up.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub async fn read_some(&mut self, into: &mut [u8]) -> Result<usize, BodyError> {
-        if into.is_empty() { Ok(0) } else { self.some(into).await }
     }
 
     /// Whether the body ends here. Of a chunked body this may have to be received.

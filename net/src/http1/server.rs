@@ -71,11 +71,11 @@ impl Default for Http1Limits {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// What a server counted, live.
         #[derive(Debug, Default)]
         pub struct Http1Counters {
-            $($(#[$doc])* pub $name: AtomicU64,)*
+            $($(#[doc = $doc])* pub $name: AtomicU64,)*
         }
 
         /// What a server counted, at one moment.
@@ -83,7 +83,14 @@ macro_rules! counters {
         pub struct Http1Snapshot {
             /// Connections open now.
             pub connections_open: u64,
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl Http1Snapshot {
+            /// Every counter with its name and what it counts, for `/metrics`.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($doc),*).trim_ascii(), self.$name),)*].into_iter()
+            }
         }
 
         impl Http1Shared {

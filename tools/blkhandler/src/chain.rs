@@ -66,9 +66,13 @@ impl<N: Node> ChainLog<N> {
                 return false;
             }
             Err(e) => {
-                // Off the main chain by now: nothing is measured by it.
                 self.counters.block_events_lost.inc();
-                tracing::warn!("no event for block {}: {e}", hash.display());
+                if e.is_orphaned() {
+                    // Nothing is measured by it.
+                    tracing::info!("no event for block {}: no longer on the chain", hash.display());
+                } else {
+                    tracing::warn!("no event for block {}: {e}", hash.display());
+                }
                 return true;
             }
         };

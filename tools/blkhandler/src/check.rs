@@ -14,6 +14,7 @@ use packetcrypt_core::block::share::{
 use packetcrypt_core::bytes::read_u32;
 use packetcrypt_node::{Node, RpcError};
 use packetcrypt_proto::share::ShareUpload;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
 use crate::assemble::Assembled;
@@ -29,14 +30,16 @@ const PARENT_HEIGHT_AT: usize = 12;
 /// Checks shares on threads of their own, as many at once as there are cores.
 pub(crate) struct OwnCheck {
     turns: Semaphore,
+    /// Parent blocks asked of the node.
+    asked: Counter,
     /// Scratch memory, used again.
     scratch: Arc<Mutex<Vec<Box<CheckScratch>>>>,
 }
 
 impl OwnCheck {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(asked: Counter) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { turns: Semaphore::new(cores), scratch: Arc::default() }
+        Self { turns: Semaphore::new(cores), asked, scratch: Arc::default() }
     }
 
     /// What the share is, by the rules of spec 04, 11.
@@ -56,6 +59,7 @@ impl OwnCheck {
         if !unknown.is_empty() {
             // Everybody can make up a share that asks the node for four blocks.
             self.run(work, assembled, None).await?;
+            self.asked.inc_by(unknown.len() as u64);
             ask_for_parents(node, work, &unknown, &mut parents).await?;
         }
         self.run(work, assembled, Some(parents)).await

@@ -262,7 +262,7 @@ pub async fn start_with_clock(
         config: config.clone(),
         node: PatientNode::new(node.clone(), Duration::from_millis(config.node_wait_ms)),
         works: works_watch,
-        own_check: OwnCheck::new(),
+        own_check: OwnCheck::new(counters.parents_asked.clone()),
         blocks: blocks.clone(),
         pay_log: pay_log.clone(),
         clock: clock.clone(),
@@ -313,6 +313,7 @@ async fn serve_shares<N: Node>(
     shutdown: Shutdown,
 ) -> Result<ControlServer, ListenError> {
     let body_time = Duration::from_millis(config.body_timeout_ms);
+    let counted = handler.counters.control.clone();
     let router = serve::router(Arc::new(Service { handler, slots, body_time }));
     let limits = ControlLimits {
         connections_max: CONNECTIONS_MAX + config.max_connections,
@@ -320,7 +321,7 @@ async fn serve_shares<N: Node>(
         request_ms_max: REQUEST_MS_MAX + config.body_timeout_ms,
         ..ControlLimits::default()
     };
-    control::serve(config.listen, router, limits, shutdown).await
+    control::serve_counted(config.listen, router, limits, &counted, shutdown).await
 }
 
 async fn serve_metrics(
@@ -331,6 +332,7 @@ async fn serve_metrics(
 ) -> Result<Option<ControlServer>, ListenError> {
     let Some(addr) = config.metrics_listen else { return Ok(None) };
     let (metrics, counters) = (Arc::new(metrics), counters.clone());
+    let (counted, limits) = (counters.control.clone(), ControlLimits::default());
     let routes = control::observation_routes(move || metrics.encode(), move || counters.snapshot());
-    control::serve(addr, routes, ControlLimits::default(), shutdown).await.map(Some)
+    control::serve_counted(addr, routes, limits, &counted, shutdown).await.map(Some)
 }

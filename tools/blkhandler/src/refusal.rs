@@ -71,7 +71,7 @@ impl Refusal {
             Self::BodyLost | Self::PayToTooLong => Outcome::Malformed,
             Self::BadTarget { .. } | Self::BadLeastWork(_) => Outcome::BadAnnouncement,
             Self::InvalidHere(_) => Outcome::InvalidHere,
-            Self::TooManyShares => Outcome::Overloaded,
+            Self::TooManyShares => Outcome::TooManyShares,
             Self::NodeAway(_) | Self::NotLogged => Outcome::Failed,
         }
     }
@@ -88,7 +88,7 @@ fn outcome_of(known: &ShareRejection) -> Outcome {
         | ShareRejection::NoSigningKey { .. }
         | ShareRejection::WrongSigningKey { .. } => Outcome::BadAnnouncement,
         ShareRejection::FailedValidation { .. } => Outcome::InvalidAtNode,
-        ShareRejection::Overloaded => Outcome::Overloaded,
+        ShareRejection::Overloaded => Outcome::Crowded,
         // The share behind a refused block is paid: it was accepted.
         ShareRejection::BlockRefused { .. } | ShareRejection::AlreadyHaveBlock => Outcome::Accepted,
         _ => Outcome::Failed,

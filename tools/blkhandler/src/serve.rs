@@ -58,7 +58,7 @@ async fn answer<N: Node>(State(service): State<Arc<Service<N>>>, request: Reques
         return plain(&ShareRejection::NotReady);
     }
     let overloaded = || {
-        count(Outcome::Overloaded);
+        count(Outcome::Crowded);
         plain(&ShareRejection::Overloaded)
     };
     if service.slots.available_permits() == 0 {

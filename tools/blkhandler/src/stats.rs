@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -17,7 +18,10 @@ pub(crate) enum Outcome {
     BadAnnouncement,
     InvalidHere,
     InvalidAtNode,
-    Overloaded,
+    /// Too many shares in hand.
+    Crowded,
+    /// More shares of one work than may be remembered.
+    TooManyShares,
     Failed,
 }
 
@@ -43,8 +47,12 @@ pub struct Stats {
     pub rejected_invalid: u64,
     /// ... because the node refused it.
     pub rejected_by_node: u64,
-    /// Answered 501: too many requests in progress, or too many shares for this work.
+    /// Answered 501: the sum of the two causes that follow.
     pub overloaded: u64,
+    /// ... because `max_connections` shares were in hand.
+    pub overloaded_crowded: u64,
+    /// ... because `shares_per_work_max` shares of this work were accepted.
+    pub overloaded_too_many_shares: u64,
     /// Answered 500: no work, no template, node or disk out of order.
     pub failed: u64,
     /// In progress now.
@@ -65,10 +73,15 @@ pub struct Stats {
     pub block_events: u64,
     /// Events of blocks of the chain given up: orphaned, or too many while the node was away.
     pub block_events_lost: u64,
+    /// Parent blocks of announcements that the node was asked for, since the master had not told
+    /// them.
+    pub parents_asked: u64,
     /// Height of the present work; 0 before the first.
     pub work_height: i32,
     /// Works that the master gave for a block on which there was one.
     pub works_refreshed: u64,
+    /// Connections, those of `/metrics` too.
+    pub control: ControlFigures,
 }
 
 /// The counters behind [`Stats`], as the Prometheus registry holds them.
@@ -82,7 +95,8 @@ pub(crate) struct Counters {
     announcement: Counter,
     invalid: Counter,
     by_node: Counter,
-    overloaded: Counter,
+    crowded: Counter,
+    too_many_shares: Counter,
     failed: Counter,
     pub(crate) previous_work: Counter,
     pub(crate) without_node: Counter,
@@ -92,12 +106,16 @@ pub(crate) struct Counters {
     pub(crate) block_events: Counter,
     pub(crate) block_events_lost: Counter,
     pub(crate) works_refreshed: Counter,
+    pub(crate) parents_asked: Counter,
+    pub(crate) control: ControlCounters,
     work_height: AtomicU64,
 }
 
 impl Counters {
     /// Registers all counters.
     pub(crate) fn new(metrics: &mut Metrics) -> Self {
+        let control = ControlCounters::default();
+        control.register(metrics);
         let mut counter = |name: &str, help: &str| metrics.counter(name, help);
         Self {
             received: counter("shares_received", "POST requests to /submit"),
@@ -108,7 +126,11 @@ impl Counters {
             announcement: counter("shares_bad_announcement", "Shares refused before any check"),
             invalid: counter("shares_invalid", "Shares refused by the own check"),
             by_node: counter("shares_refused_by_node", "Shares refused by the node"),
-            overloaded: counter("shares_overloaded", "Requests answered 501"),
+            crowded: counter("shares_crowded", "Shares answered 501: too many in hand"),
+            too_many_shares: counter(
+                "shares_too_many",
+                "Shares answered 501: as many of their work as may be remembered",
+            ),
             failed: counter("shares_failed", "Requests answered 500"),
             previous_work: counter("shares_previous_work", "Accepted, for the previous work"),
             without_node: counter("shares_without_node", "Accepted while the node was away"),
@@ -118,6 +140,8 @@ impl Counters {
             block_events: counter("block_events", "Events of chain blocks logged"),
             block_events_lost: counter("block_events_lost", "Events of chain blocks given up"),
             works_refreshed: counter("works_refreshed", "Works that replaced one of their height"),
+            parents_asked: counter("parents_asked", "Parent blocks asked of the node for shares"),
+            control,
             work_height: AtomicU64::new(0),
         }
     }
@@ -132,7 +156,8 @@ impl Counters {
             Outcome::BadAnnouncement => self.announcement.inc(),
             Outcome::InvalidHere => self.invalid.inc(),
             Outcome::InvalidAtNode => self.by_node.inc(),
-            Outcome::Overloaded => self.overloaded.inc(),
+            Outcome::Crowded => self.crowded.inc(),
+            Outcome::TooManyShares => self.too_many_shares.inc(),
             Outcome::Failed => self.failed.inc(),
         };
     }
@@ -151,7 +176,8 @@ impl Counters {
             rejected_announcement: self.announcement.get(),
             rejected_invalid: self.invalid.get(),
             rejected_by_node: self.by_node.get(),
-            overloaded: self.overloaded.get(),
+            overloaded_crowded: self.crowded.get(),
+            overloaded_too_many_shares: self.too_many_shares.get(),
             failed: self.failed.get(),
             accepted_previous_work: self.previous_work.get(),
             accepted_without_node: self.without_node.get(),
@@ -159,6 +185,8 @@ impl Counters {
             blocks_refused: self.blocks_refused.get(),
             block_events: self.block_events.get(),
             block_events_lost: self.block_events_lost.get(),
+            parents_asked: self.parents_asked.get(),
+            control: self.control.figures(),
             work_height: i32::try_from(self.work_height.load(Ordering::Relaxed)).unwrap_or(0),
             works_refreshed: self.works_refreshed.get(),
             ..Stats::default()
@@ -168,6 +196,7 @@ impl Counters {
             + stats.rejected_announcement
             + stats.rejected_invalid
             + stats.rejected_by_node;
+        stats.overloaded = stats.overloaded_crowded + stats.overloaded_too_many_shares;
         stats.blocks_submitted = self.blocks_submitted.get();
         stats.blocks_pending =
             stats.blocks_submitted.saturating_sub(stats.blocks_taken + stats.blocks_refused);
@@ -194,7 +223,8 @@ mod tests {
             Outcome::BadAnnouncement,
             Outcome::InvalidHere,
             Outcome::InvalidAtNode,
-            Outcome::Overloaded,
+            Outcome::Crowded,
+            Outcome::TooManyShares,
             Outcome::Failed,
         ];
         for outcome in outcomes {
@@ -203,7 +233,8 @@ mod tests {
         }
         counters.received.inc();
         let stats = counters.snapshot();
-        assert_eq!((stats.received, stats.rejected, stats.in_flight), (10, 5, 1));
+        assert_eq!((stats.received, stats.rejected, stats.in_flight), (11, 5, 1));
+        assert_eq!(stats.overloaded, 2);
         let ended = stats.accepted + stats.duplicate + stats.overloaded + stats.failed;
         assert_eq!(ended + stats.rejected + stats.in_flight, stats.received);
     }

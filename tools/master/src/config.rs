@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use packetcrypt_core::bytes::CompactTarget;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
+use packetcrypt_proto::settings::{connect_url, published_url};
 use packetcrypt_proto::signing::SigningSeed;
 use serde::{Deserialize, Serialize};
 
@@ -153,9 +154,11 @@ impl Config {
 
     /// Checks every key.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check_url("master_url", &self.master_url)?;
+        check_base("master_url", &self.master_url)?;
         if !self.paymaker_url.is_empty() {
-            check_url("paymaker_url", &self.paymaker_url)?;
+            // Our handlers post their logs there.
+            connect_url("paymaker_url", &self.paymaker_url)?;
+            check_base("paymaker_url", &self.paymaker_url)?;
         }
         check_handlers("ann_handlers", &self.ann_handlers)?;
         check_handlers("blk_handlers", &self.blk_handlers)?;
@@ -224,7 +227,7 @@ fn check_handlers(key: &str, handlers: &[HandlerUrl]) -> Result<(), ConfigError>
     ensure(key, handlers.len(), handlers.len() <= HANDLERS_MAX, "must be at most 256 handlers")?;
     for (index, handler) in handlers.iter().enumerate() {
         let key = format!("{key}[{index}].url");
-        check_url(&key, &handler.url)?;
+        check_base(&key, &handler.url)?;
         let repeated = handlers[..index].contains(handler);
         ensure(&key, &handler.url, !repeated, "must be listed once")?;
     }
@@ -232,14 +235,10 @@ fn check_handlers(key: &str, handlers: &[HandlerUrl]) -> Result<(), ConfigError>
 }
 
 /// URLs are printed in `config.json` and other paths are appended to them.
-fn check_url(key: &str, url: &str) -> Result<(), ConfigError> {
-    let scheme = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let host_given = scheme.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-    ensure(key, url, host_given, "must begin with http:// or https:// and name a host")?;
+fn check_base(key: &str, url: &str) -> Result<(), ConfigError> {
+    published_url(key, url)?;
     ensure(key, url, !url.ends_with('/'), "must not end with a slash")?;
-    ensure(key, url, !url.ends_with("/submit"), "must be the base URL, without /submit")?;
-    let plain = url.bytes().all(|b| b.is_ascii_graphic());
-    ensure(key, url, plain && url.len() <= 1024, "must be printable ASCII of at most 1024 bytes")
+    ensure(key, url, !url.ends_with("/submit"), "must be the base URL, without /submit")
 }
 
 #[cfg(test)]
@@ -264,6 +263,7 @@ mod tests {
         assert_eq!(error_key(|c| c.master_url = "localhost:8080".into()), "master_url");
         assert_eq!(error_key(|c| c.master_url = "http:///x".into()), "master_url");
         assert_eq!(error_key(|c| c.paymaker_url.push('/')), "paymaker_url");
+        assert_eq!(error_key(|c| c.paymaker_url = "https://p".into()), "paymaker_url");
         assert_eq!(error_key(|c| c.ann_handlers = vec!["x".into()]), "ann_handlers[0].url");
         let twice = vec!["http://a/submit".into()];
         assert_eq!(error_key(|c| c.blk_handlers = twice), "blk_handlers[0].url");

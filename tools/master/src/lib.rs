@@ -187,13 +187,16 @@ pub async fn start(
         ..ControlLimits::default()
     };
     let router = serve::router(service);
-    let server = control::serve(config.listen, router, limits, shutdown.clone()).await?;
+    let counted = &counters.control;
+    let server =
+        control::serve_counted(config.listen, router, limits, counted, shutdown.clone()).await?;
     let metrics_server = match config.metrics_listen {
         None => None,
         Some(addr) => {
             let (metrics, stats) = (Arc::new(metrics), stats.clone());
             let routes = control::observation_routes(move || metrics.encode(), move || stats());
-            Some(control::serve(addr, routes, ControlLimits::default(), shutdown.clone()).await?)
+            let limits = ControlLimits::default();
+            Some(control::serve_counted(addr, routes, limits, counted, shutdown.clone()).await?)
         }
     };
     let follower = Follower {

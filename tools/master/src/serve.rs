@@ -15,6 +15,7 @@ use bytes::Bytes;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::Shutdown;
 use packetcrypt_node::Node;
+use packetcrypt_proto::headers;
 use tokio::sync::watch;
 
 use crate::blkinfo::{BlockInfos, LookupError};
@@ -31,9 +32,6 @@ const BINARY: &str = "application/octet-stream";
 
 /// When a long poll above the bound is answered.
 const LONG_POLL_REFUSAL: Duration = Duration::from_millis(1500);
-
-/// Header of a long poll that is to be repeated.
-const LONG_POLL_HEADER: &str = "x-pc-longpoll";
 
 /// The present work with everything that is served for it.
 #[derive(Debug)]
@@ -236,9 +234,9 @@ fn not_found() -> Response {
 
 fn try_again() -> Response {
     let mut response = empty(StatusCode::MULTIPLE_CHOICES);
-    let headers = response.headers_mut();
-    headers.insert(LONG_POLL_HEADER, HeaderValue::from_static("try-again"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE_NONE));
+    let fields = response.headers_mut();
+    fields.insert(headers::LONG_POLL, HeaderValue::from_static(headers::LONG_POLL_TRY_AGAIN));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE_NONE));
     response
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub struct Stats {
     pub templates_refused: u64,
     /// Failures to write or remove files.
     pub file_errors: u64,
+    /// Connections, those of `/metrics` too.
+    pub control: ControlFigures,
 }
 
 /// The counters behind [`Stats`].
@@ -48,12 +51,15 @@ pub(crate) struct Counters {
     pub(crate) node_errors: Counter,
     pub(crate) templates_refused: Counter,
     pub(crate) file_errors: Counter,
+    pub(crate) control: ControlCounters,
     work_height: AtomicI32,
 }
 
 impl Counters {
     /// Registers all counters.
     pub(crate) fn new(metrics: &mut Metrics) -> Self {
+        let control = ControlCounters::default();
+        control.register(metrics);
         let mut counter = |name: &str, help: &str| metrics.counter(name, help);
         Self {
             works: counter("works", "Works published"),
@@ -66,6 +72,7 @@ impl Counters {
             node_errors: counter("node_errors", "Failed calls of the work loop"),
             templates_refused: counter("templates_refused", "Templates that can not be used"),
             file_errors: counter("file_errors", "Failures to write or remove files"),
+            control,
             work_height: AtomicI32::new(0),
         }
     }
@@ -89,6 +96,7 @@ impl Counters {
             node_errors: self.node_errors.get(),
             templates_refused: self.templates_refused.get(),
             file_errors: self.file_errors.get(),
+            control: self.control.figures(),
         }
     }
 }

@@ -109,12 +109,6 @@ impl RpcError {
     }
 }
 
-/// Codes of the node's errors (spec 06, 1.1).
-mod code {
-    pub(super) const BLOCK_NOT_FOUND: i64 = -5;
-    pub(super) const HEIGHT_OUT_OF_RANGE: i64 = -8;
-}
-
 impl NodeError {
     /// The code of the node's error, when it has one.
     #[must_use]
@@ -144,12 +138,6 @@ impl NodeError {
     #[must_use]
     pub fn is_orphaned(&self) -> bool {
         self.rpc().is_some_and(|error| error.message.contains("is not in the main chain"))
-    }
-
-    /// Whether the node does not know such a block or height.
-    #[must_use]
-    pub fn is_unknown_block(&self) -> bool {
-        matches!(self.code(), Some(code::BLOCK_NOT_FOUND | code::HEIGHT_OUT_OF_RANGE))
     }
 }
 

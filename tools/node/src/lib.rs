@@ -55,8 +55,7 @@ pub trait Node: Send + Sync + 'static {
     /// Hash of the best block: `getbestblockhash`.
     fn best_block_hash(&self) -> impl Future<Output = Result<Hash32, NodeError>> + Send;
 
-    /// Header of a block of the main chain: `getblockheader`. See [`NodeError::is_orphaned`] and
-    /// [`NodeError::is_unknown_block`].
+    /// Header of a block of the main chain: `getblockheader`.
     fn block_header(
         &self,
         hash: &Hash32,

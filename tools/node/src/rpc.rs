@@ -139,6 +139,7 @@ impl RpcNode {
         }
         let urls = config.urls.iter().map(|text| parse_url(text)).collect::<Result<Vec<_>, _>>()?;
         let http = reqwest::Client::builder()
+            .user_agent(packetcrypt_proto::USER_AGENT)
             .connect_timeout(Duration::from_millis(config.connect_ms_max))
             // The node closes after each reply: a kept connection would only look like a failure.
             .pool_max_idle_per_host(0)
@@ -193,7 +194,8 @@ impl RpcNode {
         self.count(result_of(method, reply))
     }
 
-    /// Makes several calls in one request; the replies are in the order of the calls.
+    /// Makes several calls in one request; the replies are in the order of the calls. The roles of a
+    /// pool make single calls; this is for programs that read much of a chain.
     ///
     /// # Errors
     /// [`NodeError`] of the request as a whole. A call that fails has its own error in its place.
@@ -326,7 +328,8 @@ impl RpcNode {
     fn transport_error(&self, method: &str, ms: u64, error: &reqwest::Error) -> NodeError {
         let method = method.to_owned();
         if error.is_connect() {
-            return NodeError::Unreachable { method, cause: innermost(error) };
+            let url = error.url().map_or_else(String::new, |url| format!("{url}: "));
+            return NodeError::Unreachable { method, cause: url + &innermost(error) };
         }
         if error.is_timeout() {
             return NodeError::Timeout { method, ms };

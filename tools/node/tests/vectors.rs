@@ -63,6 +63,8 @@ async fn read_request(stream: &mut TcpStream) -> Value {
             let head = head.to_ascii_lowercase();
             assert!(head.starts_with("post / http/1.1\r\n"), "{head}");
             assert!(head.contains("\r\nauthorization: basic "), "{head}");
+            let user_agent = format!("\r\nuser-agent: {}\r\n", packetcrypt_proto::USER_AGENT);
+            assert!(head.contains(&user_agent), "{head}");
             let want = head.split("content-length: ").nth(1).unwrap();
             let want: usize = want.split("\r\n").next().unwrap().parse().unwrap();
             if body.len() >= want {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 use packetcrypt_proto::address;
-use packetcrypt_proto::settings::{ConfigError, Secret};
+use packetcrypt_proto::settings::{ConfigError, Secret, connect_url};
 use serde::{Deserialize, Serialize};
 
 use crate::history::HistoryRules;
@@ -152,8 +152,8 @@ impl Config {
         let seed = self.private_seed.as_ref().is_none_or(|seed| !seed.is_empty());
         let rule = "must not be empty: with a seed no unsigned announcement is paid; leave it out";
         ensure("private_seed", "\"\"", seed, rule)?;
-        let url = self.url.starts_with("http://") || self.url.starts_with("https://");
-        ensure("url", &self.url, url, "must begin with http:// or https://")?;
+        // Our handlers post their logs there.
+        connect_url("url", &self.url)?;
         let depth = self.history_depth_s;
         let rule = "must be 1 to 34560000 (400 days)";
         ensure("history_depth_s", depth, (1..=HISTORY_S_MAX).contains(&depth), rule)?;

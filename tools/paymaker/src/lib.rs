@@ -184,15 +184,17 @@ pub async fn start_with(
         ..ControlLimits::default()
     };
     let (listen, metrics_listen) = (config.listen, config.metrics_listen);
+    let counted = counters.control.clone();
     let service = Arc::new(Service::new(config, Arc::new(clock), ledger, counters));
     let router = http::router(service.clone());
-    let server = control::serve(listen, router, limits, shutdown.clone()).await?;
+    let server = control::serve_counted(listen, router, limits, &counted, shutdown.clone()).await?;
     let metrics_server = match metrics_listen {
         Some(addr) => {
             let (metrics, stats) = (Arc::new(metrics), service.clone());
             let routes =
                 control::observation_routes(move || metrics.encode(), move || stats.stats());
-            Some(control::serve(addr, routes, ControlLimits::default(), shutdown.clone()).await?)
+            let limits = ControlLimits::default();
+            Some(control::serve_counted(addr, routes, limits, &counted, shutdown.clone()).await?)
         }
         None => None,
     };

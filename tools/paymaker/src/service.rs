@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packetcrypt_net::Clock;
+use packetcrypt_net::{Clock, progress};
 use packetcrypt_proto::ids;
 
 use crate::config::Config;
@@ -97,7 +97,8 @@ impl Service {
     pub(crate) fn load(&self) -> Result<(), LedgerError> {
         let mut ledger = lock(&self.ledger);
         let mut history = History::new(self.config.history_rules());
-        read_history(ledger.as_mut(), &mut history, self.now_ms())?;
+        let what = format!("reading the history in {}", self.config.dir.display());
+        progress::said(&what, || read_history(ledger.as_mut(), &mut history, self.now_ms()))?;
         self.prune(ledger.as_mut(), &history);
         tracing::info!(events = ?history.counts(), "history is read");
         self.read_back.store(history.counts().received, Ordering::Relaxed);
@@ -211,6 +212,7 @@ impl Service {
             payouts_accepted: counters.payouts_accepted.get(),
             payouts_refused: counters.payouts_refused.get(),
             payouts_sent_again: counters.payouts_sent_again.get(),
+            control: counters.control.figures(),
             sent_maps: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! What a paymaker counts.
 
+use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct Stats {
     pub payouts_refused: u64,
     /// Maps sent out of turn because the node was away or paid somebody else.
     pub payouts_sent_again: u64,
+    /// Connections, those of `/metrics` too.
+    pub control: ControlFigures,
     /// The maps, oldest first; see [`SentMaps::all`](crate::SentMaps::all). Not in `/stats.json`.
     #[serde(skip)]
     pub sent_maps: Vec<SentMap>,
@@ -66,12 +69,16 @@ pub(crate) struct Counters {
     pub(crate) payouts_accepted: Counter,
     pub(crate) payouts_refused: Counter,
     pub(crate) payouts_sent_again: Counter,
+    pub(crate) control: ControlCounters,
 }
 
 impl Counters {
     pub(crate) fn new(metrics: &mut Metrics) -> Self {
+        let control = ControlCounters::default();
+        control.register(metrics);
         let mut counter = |name: &str, help: &str| metrics.counter(name, help);
         Self {
+            control,
             requests: counter("requests", "Requests"),
             overloaded: counter("overloaded", "Requests refused: too many in progress"),
             unauthorized: counter("unauthorized", "Requests with a wrong password"),

@@ -67,7 +67,6 @@ async fn echo<E: Engine>(request: &mut Request<'_, E>) -> Response {
             Err(e) => return e.response(),
         }
         if body.len() < filled + 700 {
-            assert_eq!(request.body.received_bytes(), body.len() as u64);
             return Response::new(200).with_body(body);
         }
     }
@@ -83,7 +82,7 @@ async fn pieces<E: Engine>(request: &mut Request<'_, E>) -> Response {
             Err(e) => return e.response(),
         }
         let mut piece = [0; 3];
-        match request.body.read_some(&mut piece).await {
+        match request.body.read(&mut piece).await {
             Ok(len) => body.extend_from_slice(&piece[..len]),
             Err(e) => return e.response(),
         }

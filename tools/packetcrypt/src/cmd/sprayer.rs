@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use packetcrypt_net::control::{self, ControlLimits};
+use packetcrypt_net::control::{self, ControlCounters, ControlFigures, ControlLimits};
 use packetcrypt_net::metrics::Metrics;
 use packetcrypt_net::sprayer::{self, SprayerOptions};
 use packetcrypt_net::{Shutdown, limits};
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::role;
@@ -16,6 +17,8 @@ use crate::role;
 /// Time between two lines about the links, as the reference.
 const STATS_INTERVAL_S: u64 = 10;
 
+/// Relay announcements by UDP
+///
 /// Takes announcements from the sprayers it subscribes to and passes them on to its subscribers.
 /// Between a pool's handlers and its block miners it multiplies what one handler sends.
 #[derive(Args, Debug)]
@@ -48,7 +51,7 @@ pub(crate) struct Sprayer {
     #[arg(short, long, value_name = "ADDR", num_args = 1..)]
     allow: Vec<IpAddr>,
     /// Receiving threads
-    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
     /// Largest payload of a datagram, bytes; a record has 1032
     #[arg(short = 'M', long = "maxsegmentsize", visible_alias = "mss", default_value_t = 1472)]
@@ -79,6 +82,15 @@ impl Sprayer {
     }
 }
 
+/// What `/stats.json` shows.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    sprayer: sprayer::SprayerStats,
+    /// Connections to `/metrics` and `/stats.json`.
+    control: ControlFigures,
+}
+
 async fn relay(
     options: SprayerOptions,
     metrics_listen: Option<SocketAddr>,
@@ -88,13 +100,15 @@ async fn relay(
     let sprayer = Arc::new(sprayer);
     tracing::info!(bind = %sprayer.local_addr(), "sprayer");
     if let Some(address) = metrics_listen {
+        let counted = ControlCounters::default();
         let (for_metrics, for_stats) = (sprayer.clone(), sprayer.clone());
+        let (metrics_counted, stats_counted) = (counted.clone(), counted.clone());
         let routes = control::observation_routes(
-            move || exposition(&for_metrics.stats()),
-            move || for_stats.stats(),
+            move || exposition(&for_metrics.stats(), &metrics_counted),
+            move || Shown { sprayer: for_stats.stats(), control: stats_counted.figures() },
         );
         let limits = ControlLimits::default();
-        let server = control::serve(address, routes, limits, shutdown.clone())
+        let server = control::serve_counted(address, routes, limits, &counted, shutdown.clone())
             .await
             .map_err(Failure::failed)?;
         tracing::info!(address = %server.local_addr(), "serving /metrics and /stats.json");
@@ -111,7 +125,7 @@ async fn relay(
 }
 
 /// The counters as Prometheus reads them, made anew from one snapshot.
-fn exposition(stats: &sprayer::SprayerStats) -> String {
+fn exposition(stats: &sprayer::SprayerStats, control: &ControlCounters) -> String {
     let mut metrics = Metrics::new("sprayer");
     let sum = |of: fn(&sprayer::PeerStats) -> u64| stats.peers.iter().map(of).sum();
     for (name, help, value) in [
@@ -119,6 +133,8 @@ fn exposition(stats: &sprayer::SprayerStats) -> String {
         ("duplicates", "Received announcements that were seen before", stats.duplicates),
         ("sent", "Announcements sent, to all peers", sum(|peer| peer.sent)),
         ("dropped", "Announcements dropped from full queues of peers", sum(|peer| peer.dropped)),
+        ("incoming_dropped", "Received announcements dropped here", stats.incoming.dropped),
+        ("outgoing_dropped", "Announcements dropped before they were sent", stats.outgoing.dropped),
         ("garbage_datagrams", "Datagrams that mean nothing", stats.garbage_datagrams),
         ("stranger_datagrams", "Data of addresses not subscribed to", stats.stranger_datagrams),
         ("wrong_passwords", "Subscriptions with a wrong password", stats.wrong_passwords),
@@ -133,6 +149,7 @@ fn exposition(stats: &sprayer::SprayerStats) -> String {
     }
     let subscribers = stats.peers.iter().filter(|peer| peer.is_subscriber).count();
     metrics.gauge("subscribers", "Peers that are sent to").set(subscribers as i64);
+    control.register(&mut metrics);
     metrics.encode()
 }
 
