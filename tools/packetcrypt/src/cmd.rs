@@ -25,28 +25,18 @@ use clap::{Args, Subcommand};
 use crate::engines::Engines;
 use crate::failure::Failure;
 
-/// What to do.
+/// What to do. What `help` says of a command stands at its type: a line, then more.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Mine announcements for a pool
     Ann(ann::Ann),
-    /// Mine blocks for a pool
     Blk(Box<blk::Blk>),
-    /// Run an announcement handler of a pool
     Ah(ah::Ah),
-    /// Run a block handler of a pool: takes shares, submits blocks
     Bh(bh::Bh),
-    /// Run the master of a pool: tells miners and handlers what to work on
     Master(master::Master),
-    /// Run the paymaker of a pool: who is paid by the next block
     Paymaker(paymaker::Paymaker),
-    /// Relay announcements by UDP
     Sprayer(sprayer::Sprayer),
-    /// Run a whole pool on this machine, on loopback, with a summary that checks itself
     Devnet(devnet::Devnet),
-    /// Check an announcement, a block or an address, without network
     Check(check::Check),
-    /// Measure what this machine can do, with checked answers
     Bench(bench::Bench),
 }
 
@@ -74,7 +64,8 @@ pub(crate) struct PoolSettings {
     /// The pool's TOML file [default: ./pool.toml where it is]
     #[arg(short = 'C', long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Set a key of this role, before environment and file; may be repeated
+    /// Set a key of this role, before environment and file; may be repeated. Of roles with a node
+    /// also a key of [node], e.g. --set node.urls=http://10.0.0.5:64765
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Print the settings and where each one comes from, and end

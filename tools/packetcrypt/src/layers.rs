@@ -222,13 +222,21 @@ impl Layers {
 
     /// Takes in the `--set KEY=VALUE` of the command line.
     pub(crate) fn command_line(&mut self, assignments: &[String]) -> Result<(), SettingsError> {
-        for assignment in assignments {
-            let (key, value) =
-                assignment.split_once('=').ok_or_else(|| SettingsError::Set(assignment.clone()))?;
-            let origin = Origin::CommandLine(format!("--set {key}"));
-            self.set_text(key.trim(), value.trim(), origin);
-        }
+        assignments.iter().try_for_each(|assignment| self.assign("", assignment))
+    }
+
+    /// Takes in `KEY=VALUE` of `--set <table>KEY=VALUE`.
+    pub(crate) fn assign(&mut self, table: &str, assignment: &str) -> Result<(), SettingsError> {
+        let parts = assignment.split_once('=');
+        let (key, value) = parts.ok_or_else(|| SettingsError::Set(assignment.to_owned()))?;
+        let origin = Origin::CommandLine(format!("--set {table}{}", key.trim()));
+        self.set_text(key.trim(), value.trim(), origin);
         Ok(())
+    }
+
+    /// Whether the command line has said what a key is.
+    pub(crate) fn is_from_command_line(&self, key: &str) -> bool {
+        matches!(self.origins.get(key), Some(Origin::CommandLine(_)))
     }
 
     /// Where a key was written.

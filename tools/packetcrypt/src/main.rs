@@ -14,7 +14,7 @@ mod role;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 /// PacketCrypt: announcement miner, block miner, and a whole pool.
 #[derive(Debug, Parser)]
@@ -22,6 +22,7 @@ use clap::Parser;
 struct Cli {
     /// Log more: -v debug, -vv trace. RUST_LOG, e.g. `RUST_LOG=packetcrypt_net=trace`, comes first.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(help_heading = "Options of every command")]
     verbose: u8,
     #[command(flatten)]
     engines: engines::Engines,
@@ -42,7 +43,9 @@ Settings come, in this order, from the command line, the environment, a file, an
 `packetcrypt ROLE --print-config` shows them all and where each one comes from.";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.engines.note_sources(&matches);
     logging::start(cli.verbose, matches!(cli.command, cmd::Command::Devnet(_)));
     match cli.engines.force().and_then(|()| cli.command.run(cli.engines)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,6 +29,8 @@ const DEFAULT_PATH: &str = "./pool.toml";
 const TOP_KEYS: &[&str] = &["master_url", "paymaker_http_password", "root_workdir", "private_seed"];
 /// Tables of the file.
 const TABLES: &[&str] = &["node", "master", "paymaker", "ann_handler", "block_handler"];
+/// How `--set` names a key of `[node]`.
+const NODE_KEY_PREFIX: &str = "node.";
 
 /// A role that is configured by the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,20 @@ impl Role {
             Role::AnnHandler => "ann_handler",
             Role::BlockHandler => "block_handler",
         }
+    }
+
+    /// Takes in the `--set` that are meant for this role: `node.urls=..` is for `[node]`, whatever
+    /// role it was given to, provided that this has a node.
+    fn assign(self, assignments: &[String], layers: &mut Layers) -> Result<(), SettingsError> {
+        for assignment in assignments {
+            match (self, assignment.strip_prefix(NODE_KEY_PREFIX)) {
+                (Role::Node, Some(own)) => layers.assign(NODE_KEY_PREFIX, own)?,
+                (Role::Master | Role::Paymaker | Role::BlockHandler, Some(_))
+                | (Role::Node, None) => {}
+                (_, _) => layers.assign("", assignment)?,
+            }
+        }
+        Ok(())
     }
 
     /// Keys of the top that this role knows, with the name they have there.
@@ -140,7 +156,7 @@ impl PoolFile {
             .filter(|other| other.len() > prefix.len() && other.starts_with(&prefix))
             .collect();
         layers.process_environment(&prefix, &others);
-        layers.command_line(assignments)?;
+        role.assign(assignments, &mut layers)?;
         Ok(layers)
     }
 
@@ -279,6 +295,18 @@ mod tests {
     fn a_missing_handler_is_named_with_those_that_are_there() {
         let error = file(POOL).layers(Role::AnnHandler, Some("north"), &[]).unwrap_err();
         assert_eq!(error.to_string(), "pool.toml: no [ann_handler.north]; it has east, west");
+    }
+
+    #[test]
+    fn keys_of_the_node_are_set_by_their_table() {
+        let file = file(POOL);
+        let set = ["node.user=bob".to_owned(), "listen=[::]:1".to_owned()];
+        let layers = |role, name| file.layers(role, name, &set).unwrap().written();
+        assert_eq!(layers(Role::Node, None), "user = \"bob\"  # --set node.user\n");
+        let master = layers(Role::Master, None);
+        assert!(master.contains("# --set listen\n") && !master.contains("bob"), "{master}");
+        // A role without a node does not know the key.
+        assert!(layers(Role::AnnHandler, Some("east")).contains("node.user = \"bob\""));
     }
 
     #[test]

@@ -128,11 +128,18 @@ fn engines_are_forced_by_option_and_environment() {
     let (code, output, error) = outcome(&mut command);
     assert_eq!(code, 0, "{error}");
     for line in [
-        "backend = \"soft\"  # --backend or PACKETCRYPT_BACKEND",
-        "executor = \"lanes\"  # --executor or PACKETCRYPT_EXECUTOR",
+        "backend = \"soft\"  # --backend",
+        "executor = \"lanes\"  # environment variable PACKETCRYPT_EXECUTOR",
     ] {
         assert!(output.lines().any(|have| have == line), "{line}: {output}");
     }
+    // The environment is below everything that the command line says.
+    let mut command = packetcrypt(dir.path());
+    command.args(["ann", "--set", "executor=interpreter", "--print-config"]);
+    command.env("PACKETCRYPT_EXECUTOR", "lanes").env("PACKETCRYPT_BACKEND", "soft");
+    let (_, output, _) = outcome(&mut command);
+    assert!(output.contains("executor = \"interpreter\"  # --set executor\n"), "{output}");
+    assert!(output.contains("# environment variable PACKETCRYPT_BACKEND\n"), "{output}");
     for role in ["ann", "blk", "ah", "bh", "devnet", "check", "bench"] {
         let mut command = packetcrypt(dir.path());
         let forced = ["--backend", "soft", "--executor", "jit"];
@@ -169,8 +176,37 @@ fn errors_name_the_place_key_value_and_rule() {
     assert!(error.contains("line 2") && !error.contains("horse"), "{error}");
     let error = attempt("", &["master", "--config", "nowhere.toml"]);
     assert!(error.contains("nowhere.toml"), "{error}");
+    let error = attempt("", &["master", "--set", "node.urls=ftp://h"]);
+    assert!(error.contains("--set node.urls: urls[0] = ftp://h: must begin"), "{error}");
+    let error = attempt("", &["master", "--set", "node.url=x"]);
+    assert!(error.contains("--set node.url: url: unknown field `url`"), "{error}");
     let error = attempt("", &["master", "--set", "poll_interval_ms=no"]);
     assert!(error.contains("--set poll_interval_ms: poll_interval_ms = \"no\""), "{error}");
+}
+
+/// Wherever a role connects to the address itself: it would only fail later.
+#[test]
+fn addresses_with_tls_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |arguments: &[&str], want: &str| {
+        let (code, _, error) = outcome(packetcrypt(dir.path()).args(arguments));
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(&format!("{want}: must begin with http://: TLS is not")), "{error}");
+    };
+    for (role, key) in [
+        (&["master"][..], "paymaker_url"),
+        (&["bh", "x"], "master_url"),
+        (&["ah", "x"], "master_url"),
+        (&["ann", "-p", ADDRESS], "pools"),
+        (&["blk", "-p", ADDRESS], "pool_url"),
+    ] {
+        let set = format!("{key}=https://h");
+        let want = format!("--set {key}: {key} = https://h");
+        refused(&[role, &["--set", &set]].concat(), &want);
+    }
+    let handler = ["blk", "-p", ADDRESS, "http://p", "--handler", "https://h"];
+    refused(&handler, "--handler: handlers[0] = https://h");
+    refused(&["ann", "-c", "https://h/miner.json"], "https://h/miner.json");
 }
 
 #[test]

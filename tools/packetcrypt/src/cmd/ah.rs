@@ -10,6 +10,8 @@ use crate::failure::Failure;
 use crate::pool_file::{PoolFile, Role};
 use crate::role;
 
+/// Run an announcement handler of a pool
+///
 /// An announcement handler takes announcements, checks them, notes them for the paymaker and hands
 /// them to block miners.
 #[derive(Args, Debug)]

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 use packetcrypt_miner::stats::{self, Stats};
-use packetcrypt_miner::{Config, TableSharing};
+use packetcrypt_miner::{Config, StartError, TableSharing};
 use packetcrypt_net::client::{ClientOptions, HttpClient, Request};
+use packetcrypt_proto::settings;
 use toml::{Table, Value};
 
 use crate::engines::Engines;
@@ -24,6 +25,8 @@ const CONFIG_BYTES_MAX: usize = 1 << 20;
 const REFERENCE_KEYS: &[(&str, &str)] =
     &[("payment_addr", "payment_address"), ("upload_timeout", "upload_timeout_s")];
 
+/// Mine announcements for a pool
+///
 /// Mines announcements on all processors and uploads them to the pool's handlers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -99,7 +102,10 @@ impl Ann {
         tracing::info!(?config, "announcement miner");
         role::run(async |shutdown| {
             let running =
-                packetcrypt_miner::start(config, shutdown).await.map_err(Failure::failed)?;
+                packetcrypt_miner::start(config, shutdown).await.map_err(|error| match error {
+                    StartError::Cpus(..) => Failure::usage(error),
+                    error => Failure::failed(error),
+                })?;
             let began = Instant::now();
             let end = running.finish().await.map_err(Failure::failed)?;
             let line = stats::line(&Stats::default(), &end, began.elapsed().as_secs_f64());
@@ -153,7 +159,9 @@ const NO_POOL: &str = "there is no pool to mine for: give its URL.
 
 /// Reads a configuration, from a file or over the network.
 fn read_config(place: &str) -> Result<Table, Failure> {
-    if place.starts_with("http://") || place.starts_with("https://") {
+    if place.contains("://") {
+        settings::connect_url("--config", place)
+            .map_err(|error| Failure::usage(format!("{place}: {}", error.rule)))?;
         return json_table(place, &download(place)?);
     }
     let path = PathBuf::from(place);

@@ -9,6 +9,8 @@ use super::bench_blk;
 use super::bench_program::DumpProgram;
 use crate::failure::Failure;
 
+/// Measure what this machine can do, with checked answers
+///
 /// Measures what this machine can do, without network, beside the steps of the reference
 /// implementation on libsodium. What is computed is compared in the same run: wrong answers end it
 /// with exit code 1.
@@ -17,7 +19,8 @@ use crate::failure::Failure;
 #[command(
     after_help = "Each figure is the median of several rounds; docs/performance.md explains \
     the rows.\n\n\
-    Examples:\n  packetcrypt bench --quick\n  packetcrypt bench -t 4 --json > before.json"
+    Examples:\n  packetcrypt bench --quick\n  packetcrypt bench -t 4 --json > before.json\n  \
+    packetcrypt bench ann\n  packetcrypt bench blk -m 4096"
 )]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -37,13 +40,9 @@ pub(crate) struct Bench {
 /// Whole parts instead of single kinds of work.
 #[derive(Debug, Subcommand)]
 enum Kind {
-    /// The announcement miner: jobs made and searched by its threads
     Ann(super::bench_ann::BenchAnn),
-    /// The block miner: trees, nonces, change of the job, restart
     Blk(bench_blk::Blk),
-    /// Announcements into the block miner, by HTTP and by UDP
     Ingest(bench_blk::Ingest),
-    /// An announcement handler beside loops that only move and hash bytes
     #[cfg(target_os = "linux")]
     Handler(super::bench_handler::BenchHandler),
     DumpProgram(DumpProgram),

@@ -12,6 +12,8 @@ use packetcrypt_net::hw;
 
 use crate::failure::Failure;
 
+/// The announcement miner: jobs made and searched by its threads
+///
 /// Measures the announcement miner: its threads make jobs and search them, without a network.
 /// Own and shared tables take turns; what is found is checked.
 #[derive(Args, Debug)]
@@ -38,6 +40,10 @@ pub(crate) struct BenchAnn {
     /// Rounds of each kind; the medians are printed last
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
+    /// No effect: taken since the reference has the same options for `ann` and `blk`. The tables take
+    /// 10 MiB each
+    #[arg(short, long = "memorysizemb", value_name = "MIB")]
+    memory_mib: Option<u32>,
     /// Print one JSON object a round
     #[arg(long)]
     json: bool,
@@ -54,6 +60,9 @@ impl BenchAnn {
             Some(table) => vec![table],
             None => vec![TableSharing::Own, TableSharing::Shared],
         };
+        if let Some(memory) = self.memory_mib {
+            tracing::info!("-m {memory} has no effect: the tables take 10 MiB each");
+        }
         if !self.json {
             println!("{}", hw::topology_line());
             let (backend, executor) = (Backend::best(), AnyExecutor::best().executor());

@@ -13,6 +13,10 @@ use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
 
+/// Announcements into the block miner, by HTTP and by UDP
+///
+/// The block miner: trees, nonces, change of the job, restart
+///
 /// Measures the block miner on synthetic announcements: trees, memory, nonces, change of the job,
 /// restart. What is computed is checked.
 #[derive(Args, Debug)]
@@ -48,6 +52,7 @@ pub(crate) struct Blk {
 /// Measures how fast announcements come into the block miner's slots: by HTTP from a local server,
 /// and by UDP from a local sprayer. Every announcement is hashed and in the index in the end.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  packetcrypt bench ingest -m 4096")]
 pub(crate) struct Ingest {
     /// Memory for announcements, MiB; the data that is sent takes as much again
     #[arg(short, long = "memorysizemb", default_value_t = 1024, value_name = "MIB")]

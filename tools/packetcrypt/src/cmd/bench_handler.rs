@@ -8,6 +8,8 @@ use packetcrypt_net::engine::EngineKind;
 
 use crate::failure::Failure;
 
+/// An announcement handler beside loops that only move and hash bytes
+///
 /// Measures an announcement handler on one core, with a load generator on another, beside loops
 /// that only move and hash bytes. Every accepted announcement is looked for in the files and every
 /// reply in the pay log: wrong answers end it with exit code 1.

@@ -11,8 +11,9 @@ use packetcrypt_jit::Jit;
 
 use crate::failure::Failure;
 
-/// Prints the random program of a seed and what it is compiled to.
+/// Print the random program of a seed and what it is compiled to
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  packetcrypt bench dump-program 01")]
 pub(crate) struct DumpProgram {
     /// The seed: 64 hex digits, or fewer for one that ends with zeros
     seed: String,

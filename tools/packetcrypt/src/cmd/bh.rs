@@ -8,6 +8,8 @@ use crate::failure::Failure;
 use crate::pool_file::{PoolFile, Role};
 use crate::role;
 
+/// Run a block handler of a pool: takes shares, submits blocks
+///
 /// A block handler checks shares, notes them for the paymaker, and submits blocks to the node.
 #[derive(Args, Debug)]
 #[command(after_help = "Tables of the file: [block_handler.NAME] and [node]. Environment: \
@@ -25,7 +27,7 @@ impl Bh {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::BlockHandler, Some(&self.name), &self.settings.set)?;
         let print = self.settings.print_config;
-        let node = node_settings::node(&file, print)?;
+        let node = node_settings::node(&file, &self.settings)?;
         let title = format!("block_handler.{}", self.name);
         let config = role::settings(&title, &layers, print, Config::validate)?;
         let Some(node) = node else { return Ok(()) };

@@ -18,6 +18,8 @@ const VARIABLE_PREFIX: &str = "PACKETCRYPT_BLK_";
 /// The variable of `--handlerpass`, which is no key of the top.
 const PASSWORD_VARIABLE: &str = "PACKETCRYPT_BLK_SPRAYER_PASSWORD";
 
+/// Mine blocks for a pool
+///
 /// Collects announcements of a pool in memory and mines blocks with them on all processors.
 #[derive(Args, Debug)]
 #[command(after_help = "\

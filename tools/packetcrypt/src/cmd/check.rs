@@ -13,6 +13,8 @@ use packetcrypt_proto::address;
 
 use crate::failure::Failure;
 
+/// Check an announcement, a block or an address, without network
+///
 /// Checks things without network. Exit codes: 0 all valid, 1 something is invalid, 2 it can not be
 /// checked (no such file, wrong usage).
 #[derive(Args, Debug)]
@@ -23,9 +25,7 @@ pub(crate) struct Check {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Check announcements against their parent block
     Ann(ann::AnnArgs),
-    /// Check a block or share
     Block(block::BlockArgs),
     /// Check an address: would pools and the node pay it?
     Address {

@@ -8,6 +8,8 @@ use crate::failure::Failure;
 use crate::pool_file::{PoolFile, Role};
 use crate::role;
 
+/// Run the master of a pool: tells miners and handlers what to work on
+///
 /// The master follows the chain node, makes the work of each height and tells miners and handlers.
 #[derive(Args, Debug)]
 #[command(after_help = "Tables of the file: [master] and [node]. Environment: \
@@ -24,7 +26,7 @@ impl Master {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::Master, None, &self.settings.set)?;
         let print = self.settings.print_config;
-        let node = node_settings::node(&file, print)?;
+        let node = node_settings::node(&file, &self.settings)?;
         let config = role::settings("master", &layers, print, Config::validate)?;
         let Some(node) = node else { return Ok(()) };
         role::run(async |shutdown| {

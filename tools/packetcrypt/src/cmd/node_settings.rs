@@ -4,6 +4,7 @@ use packetcrypt_node::{RpcConfig, RpcNode};
 use packetcrypt_proto::settings::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
 
+use super::PoolSettings;
 use crate::failure::Failure;
 use crate::pool_file::{PoolFile, Role};
 use crate::role;
@@ -74,19 +75,23 @@ impl NodeSettings {
 }
 
 /// The client of the nodes of a pool; `None` when the settings were to be printed.
-pub(crate) fn node(file: &PoolFile, print: bool) -> Result<Option<RpcNode>, Failure> {
-    let rpc = rpc(file, print)?;
+pub(crate) fn node(file: &PoolFile, settings: &PoolSettings) -> Result<Option<RpcNode>, Failure> {
+    let rpc = rpc(file, settings)?;
     rpc.map(|rpc| RpcNode::new(&rpc).map_err(unusable)).transpose()
 }
 
 /// A client for each of the nodes; `None` when the settings were to be printed.
-pub(crate) fn nodes(file: &PoolFile, print: bool) -> Result<Option<Vec<RpcNode>>, Failure> {
-    let rpc = rpc(file, print)?;
+pub(crate) fn nodes(
+    file: &PoolFile,
+    settings: &PoolSettings,
+) -> Result<Option<Vec<RpcNode>>, Failure> {
+    let rpc = rpc(file, settings)?;
     rpc.map(|rpc| RpcNode::for_each(&rpc).map_err(unusable)).transpose()
 }
 
-fn rpc(file: &PoolFile, print: bool) -> Result<Option<RpcConfig>, Failure> {
-    let layers = file.layers(Role::Node, None, &[])?;
+fn rpc(file: &PoolFile, settings: &PoolSettings) -> Result<Option<RpcConfig>, Failure> {
+    let print = settings.print_config;
+    let layers = file.layers(Role::Node, None, &settings.set)?;
     let settings = role::settings("node", &layers, print, NodeSettings::validate)?;
     Ok((!print).then(|| settings.rpc()))
 }

@@ -9,6 +9,8 @@ use crate::failure::Failure;
 use crate::pool_file::{PoolFile, Role};
 use crate::role;
 
+/// Run the paymaker of a pool: who is paid by the next block
+///
 /// The paymaker takes the events of all handlers and tells the node whom the next block pays.
 #[derive(Args, Debug)]
 #[command(after_help = "Tables of the file: [paymaker] and [node]. Environment: \
@@ -24,7 +26,7 @@ impl Paymaker {
         let file = PoolFile::find(self.settings.config.as_deref())?;
         let layers = file.layers(Role::Paymaker, None, &self.settings.set)?;
         let print = self.settings.print_config;
-        let nodes = node_settings::nodes(&file, print)?;
+        let nodes = node_settings::nodes(&file, &self.settings)?;
         let config = role::settings("paymaker", &layers, print, Config::validate)?;
         let Some(nodes) = nodes else { return Ok(()) };
         role::run(async |shutdown| {

@@ -18,6 +18,8 @@ use super::lines::{self, Verdict, unhex};
 use super::{open, print};
 use crate::failure::Failure;
 
+/// Check announcements against their parent block
+///
 /// Checks announcements: the proof, the work, and that they belong to the parent block.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -102,7 +104,7 @@ fn wrong_length(path: &Path, bytes: u64) -> Failure {
 
 /// What the hash of a parent may mean.
 fn parent_readings(text: &str, is_internal: bool) -> Result<Vec<Hash32>, Failure> {
-    let wrong = |error| Failure::usage(format!("--parent {text:?}: {error}; want 64 hex digits"));
+    let wrong = |error| Failure::usage(format!("--parent {text:?}: {error}"));
     let internal = Hash32::from_hex(text).map_err(wrong)?;
     let display = Hash32::from_display_hex(text).map_err(wrong)?;
     Ok(if is_internal { vec![internal] } else { vec![display, internal] })

@@ -14,6 +14,8 @@ use super::lines::{self, LINE_BYTES_MAX, Verdict, unhex};
 use super::{open, print, read_all};
 use crate::failure::Failure;
 
+/// Check a block or share
+///
 /// Checks a block or share: its proof, the four announcements, the work.
 #[derive(Args, Debug)]
 #[command(after_help = "\
