@@ -183,7 +183,7 @@ impl Store {
     /// When the system does not give the address space.
     pub fn new(slots: u32, huge_pages: bool) -> io::Result<Store> {
         let arena = Arena::anonymous(slots.saturating_add(landing_slots(slots)), huge_pages)?;
-        let index = Index::new(slots, arena.slots());
+        let index = Index::new(slots, arena.slots(), huge_pages)?;
         Ok(Store::of(arena, slots, index))
     }
 

@@ -2,6 +2,7 @@
 //! them. All of it lies in main memory; a restart makes it anew from the marks of the arena.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 
 use packetcrypt_core::block::tree;
 use packetcrypt_core::bytes::CompactTarget;
@@ -39,11 +40,14 @@ pub(super) struct Index {
 
 impl Index {
     /// Of an arena of `slots` free slots, `capacity` of which may be in classes at a time.
-    pub(super) fn new(capacity: u32, slots: u32) -> Index {
-        Index {
+    ///
+    /// # Errors
+    /// When the system does not give the address space.
+    pub(super) fn new(capacity: u32, slots: u32, huge_pages: bool) -> io::Result<Index> {
+        Ok(Index {
             classes: BTreeMap::new(),
             open: HashMap::new(),
-            keys: KeySet::new(capacity as usize, rand::random()),
+            keys: KeySet::new(capacity as usize, rand::random(), huge_pages)?,
             capacity,
             held: 0,
             free: Vec::new(),
@@ -54,7 +58,7 @@ impl Index {
             next_pin: 0,
             retirements: 0,
             recycled: 0,
-        }
+        })
     }
 
     pub(super) fn retirements(&self) -> u64 {

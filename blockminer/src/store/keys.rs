@@ -1,8 +1,15 @@
 //! The keys of all announcements in the store: a fixed table that knows duplicates on arrival.
 //!
-//! Open addressing with linear probing. Keys are the first 8 bytes of a hash, which a hostile
+//! Open addressing with linear probing, in huge pages where the system gives them: every key is looked
+//! for at another place, and with small pages most of the time goes into finding out where that is.
+//! Keys are the first 8 bytes of a hash, which a hostile
 //! peer can choose freely as long as proofs are not checked, so the place of a key also depends
 //! on a secret of this process.
+
+use std::io;
+
+use memmap2::{MmapMut, MmapOptions};
+use zerocopy::FromBytes as _;
 
 /// Cells for each key that the table may hold, as a fraction: keys fill at most two thirds.
 const CELLS_NUMERATOR: usize = 3;
@@ -17,7 +24,7 @@ pub(crate) const KEY_BYTES: usize = 8 * CELLS_NUMERATOR / CELLS_DENOMINATOR;
 
 /// A set of at most `capacity` keys other than 0.
 pub(super) struct KeySet {
-    cells: Vec<u64>,
+    memory: MmapMut,
     len: usize,
     capacity: usize,
     secret: u64,
@@ -25,16 +32,36 @@ pub(super) struct KeySet {
 
 impl KeySet {
     /// An empty set. `secret` should not be known to peers.
-    pub(super) fn new(capacity: usize, secret: u64) -> KeySet {
+    ///
+    /// # Errors
+    /// When the system does not give the address space.
+    pub(super) fn new(capacity: usize, secret: u64, huge_pages: bool) -> io::Result<KeySet> {
         let cells = (capacity * CELLS_NUMERATOR).div_ceil(CELLS_DENOMINATOR).max(CELLS_MIN);
-        KeySet { cells: vec![EMPTY; cells], len: 0, capacity, secret: secret | 1 }
+        // Zeros, which are empty cells.
+        let memory = MmapOptions::new().len(cells * size_of::<u64>()).map_anon()?;
+        #[cfg(target_os = "linux")]
+        if huge_pages {
+            // Without them it works too; what the arena has is told at the start.
+            let _ = memory.advise(memmap2::Advice::HugePage);
+        }
+        Ok(KeySet { memory, len: 0, capacity, secret: secret | 1 })
+    }
+
+    fn cells(&self) -> &[u64] {
+        // A mapping begins with a page, and was made of whole cells.
+        <[u64]>::ref_from_bytes(&self.memory).unwrap_or_default()
+    }
+
+    fn cells_mut(&mut self) -> &mut [u64] {
+        <[u64]>::mut_from_bytes(&mut self.memory).unwrap_or_default()
     }
 
     /// Looks at the cells where keys may be, so that the following calls find them in the cache: the
     /// reads of one call do not wait for each other.
     pub(super) fn touch(&self, keys: &[u64]) {
-        let cells = keys.iter().map(|key| self.cells[self.home(*key)]);
-        std::hint::black_box(cells.fold(0, |sum: u64, cell| sum ^ cell));
+        let cells = self.cells();
+        let found = keys.iter().map(|key| cells[home(self.secret, *key, cells.len())]);
+        std::hint::black_box(found.fold(0, |sum: u64, cell| sum ^ cell));
     }
 
     /// Number of keys.
@@ -50,7 +77,7 @@ impl KeySet {
         match self.find(key) {
             Ok(_) => false,
             Err(free) => {
-                self.cells[free] = key;
+                self.cells_mut()[free] = key;
                 self.len += 1;
                 true
             }
@@ -68,48 +95,53 @@ impl KeySet {
             return false;
         }
         let Ok(mut hole) = self.find(key) else { return false };
+        let secret = self.secret;
+        let cells = self.cells_mut();
+        let len = cells.len();
         // Close the gap, so that no search ends too early: move back each following key that may
         // lie in the hole, until a free cell ends the run.
-        let mut at = self.after(hole);
-        while self.cells[at] != EMPTY {
-            let home = self.home(self.cells[at]);
-            if self.distance(home, at) >= self.distance(hole, at) {
-                self.cells[hole] = self.cells[at];
+        let mut at = after(hole, len);
+        while cells[at] != EMPTY {
+            let home = home(secret, cells[at], len);
+            if distance(home, at, len) >= distance(hole, at, len) {
+                cells[hole] = cells[at];
                 hole = at;
             }
-            at = self.after(at);
+            at = after(at, len);
         }
-        self.cells[hole] = EMPTY;
+        cells[hole] = EMPTY;
         self.len -= 1;
         true
     }
 
     /// The cell of this key, or the free cell where it would go.
     fn find(&self, key: u64) -> Result<usize, usize> {
-        let mut at = self.home(key);
+        let cells = self.cells();
+        let mut at = home(self.secret, key, cells.len());
         // There is always a free cell: keys fill two thirds at most.
         loop {
-            match self.cells[at] {
+            match cells[at] {
                 EMPTY => return Err(at),
                 found if found == key => return Ok(at),
-                _ => at = self.after(at),
+                _ => at = after(at, cells.len()),
             }
         }
     }
+}
 
-    fn home(&self, key: u64) -> usize {
-        let mixed = (key ^ self.secret.rotate_left(32)).wrapping_mul(self.secret);
-        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(self.secret.rotate_left(17) | 1);
-        ((u128::from(mixed) * self.cells.len() as u128) >> 64) as usize
-    }
+/// The first of `cells` where a key may be.
+fn home(secret: u64, key: u64, cells: usize) -> usize {
+    let mixed = (key ^ secret.rotate_left(32)).wrapping_mul(secret);
+    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(secret.rotate_left(17) | 1);
+    ((u128::from(mixed) * cells as u128) >> 64) as usize
+}
 
-    fn after(&self, at: usize) -> usize {
-        if at + 1 == self.cells.len() { 0 } else { at + 1 }
-    }
+fn after(at: usize, cells: usize) -> usize {
+    if at + 1 == cells { 0 } else { at + 1 }
+}
 
-    fn distance(&self, from: usize, to: usize) -> usize {
-        if to >= from { to - from } else { to + self.cells.len() - from }
-    }
+fn distance(from: usize, to: usize, cells: usize) -> usize {
+    if to >= from { to - from } else { to + cells - from }
 }
 
 #[cfg(test)]
@@ -122,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_full_set_takes_no_more() {
-        let mut set = KeySet::new(3, 99);
+        let mut set = KeySet::new(3, 99, false).unwrap();
         assert!(set.insert(1) && set.insert(2) && set.insert(u64::MAX));
         assert!(!set.insert(4));
         assert!(set.remove(2) && set.insert(4));
@@ -131,7 +163,7 @@ mod tests {
 
     #[test]
     fn key_0_is_never_in() {
-        let mut set = KeySet::new(3, 99);
+        let mut set = KeySet::new(3, 99, false).unwrap();
         assert!(!set.insert(0));
         assert!(!set.contains(0) && !set.remove(0));
     }
@@ -140,7 +172,7 @@ mod tests {
         /// Few different keys in a small table, so that runs of cells are long and wrap around.
         #[test]
         fn behaves_like_a_set(secret: u64, steps in prop::collection::vec((any::<bool>(), 1_u64..40), 0..400)) {
-            let mut set = KeySet::new(24, secret);
+            let mut set = KeySet::new(24, secret, true).unwrap();
             let mut model = HashSet::new();
             for (add, key) in steps {
                 if add {

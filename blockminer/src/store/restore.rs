@@ -117,7 +117,8 @@ impl Store {
         let mut arena = Arena::anonymous(slots, options.huge_pages)
             .map_err(|cause| StoreError::Memory { mib, cause })?;
         arena.place(options.numa, &options.nodes).map_err(StoreError::Numa)?;
-        let index = Index::new(options.slots, slots);
+        let index = Index::new(options.slots, slots, options.huge_pages)
+            .map_err(|cause| StoreError::Memory { mib, cause })?;
         Ok(Store::of(arena, options.slots, index))
     }
 
@@ -150,7 +151,7 @@ impl Store {
         )
         .map_err(failed)?;
         arena.place(options.numa, &options.nodes).map_err(StoreError::Numa)?;
-        let mut index = Index::new(options.slots, slots);
+        let mut index = Index::new(options.slots, slots, options.huge_pages).map_err(failed)?;
         let mut restored = Restored::default();
         if is_kept {
             let trusted = !boot.is_empty() && header.boot == boot;
