@@ -5,6 +5,7 @@ use std::sync::Arc;
 use packetcrypt_core::CompactTarget;
 use packetcrypt_devnet::node::rpc::{Credentials, serve};
 use packetcrypt_devnet::node::{EmbeddedNode, NodeConfig};
+use packetcrypt_devnet::run::{RunError, Show, run};
 use packetcrypt_devnet::{Config, Pool};
 use packetcrypt_net::Shutdown;
 use packetcrypt_tests::TestPool;
@@ -67,4 +68,18 @@ async fn a_pool_on_a_node_outside() {
     assert!(on_chain >= 2 && on_chain <= summary.blocks as usize, "{on_chain} {summary}");
     assert_eq!(node.refused(), Vec::<String>::new());
     shutdown.trigger();
+}
+
+/// Ctrl-C while the pool waits for a node that says nothing.
+#[tokio::test]
+async fn a_start_that_hangs_can_be_ended() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://u:p@{}", silent.local_addr().expect("an address"));
+    let config = Config { node_url: Some(url), ..Config::default() };
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(run(config, Show::Nothing, shutdown.clone()));
+    let _held = silent.accept().await.expect("the pool asks the node");
+    shutdown.trigger();
+    let ended = running.await.expect("no panic");
+    assert!(matches!(ended, Err(RunError::Stopped)), "{ended:?}");
 }

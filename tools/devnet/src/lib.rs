@@ -15,6 +15,7 @@ mod ports;
 mod roles;
 pub mod run;
 pub mod screen;
+mod slot;
 pub mod summary;
 pub mod view;
 

@@ -16,6 +16,7 @@ use crate::guard::{SharedNetwork, require_private};
 use crate::node::rpc::{Credentials, serve};
 use crate::node::{BadPayee, EmbeddedNode, NodeConfig};
 use crate::roles::Plan;
+use crate::slot::{Slot, StopOnDrop, lives};
 use crate::summary::Summary;
 
 /// Target of the first block: about a quarter of a million hashes when 512 announcements of the
@@ -83,29 +84,6 @@ pub enum StartError {
 
 fn role_error(role: &str, cause: impl std::fmt::Display) -> StartError {
     StartError::Role { role: role.to_owned(), cause: cause.to_string() }
-}
-
-/// Ends what it was given to, at the latest when it is dropped: a pool that does not come to be leaves
-/// nothing running.
-struct StopOnDrop(Shutdown);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.trigger();
-    }
-}
-
-/// A role, what stops it, and what its earlier lives counted.
-struct Slot<R, S> {
-    running: Option<R>,
-    stop: StopOnDrop,
-    past: Vec<S>,
-}
-
-impl<R, S> Slot<R, S> {
-    fn new(running: R, stop: StopOnDrop) -> Self {
-        Self { running: Some(running), stop, past: Vec::new() }
-    }
 }
 
 /// A pool at work. See the module documentation of the crate.
@@ -404,11 +382,6 @@ async fn until_ready(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
-}
-
-/// Counters of the earlier lives and of the present one.
-fn lives<R, S: Clone>(slot: &Slot<R, S>, stats: impl Fn(&R) -> S) -> Vec<S> {
-    slot.past.iter().cloned().chain(slot.running.as_ref().map(stats)).collect()
 }
 
 async fn start_node(plan: &Plan, shutdown: &Shutdown) -> Result<Arc<EmbeddedNode>, StartError> {

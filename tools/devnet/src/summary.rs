@@ -71,7 +71,7 @@ impl Summary {
         let mut paid = Vec::new();
         if let Some(node) = pool.node() {
             checks.push(check_blocks(node, &stats));
-            checks.push(check_payees(node));
+            checks.push(check_payees(node, stats.seconds));
             checks.push(check_maps(node, &pool.sent_maps()));
             paid = payments(node, pool);
         }
@@ -127,8 +127,8 @@ fn check_blocks(node: &EmbeddedNode, stats: &PoolStats) -> Check {
     check(name, holds, detail)
 }
 
-/// Blocks after which the paymaker must have been heard.
-const LONG_RUN_BLOCKS: u32 = 10;
+/// Blocks and seconds after which the paymaker must have been heard: ten of its cycles.
+const LONG_RUN: (usize, f64) = (10, 20.0);
 /// The template of a block is made when its parent is the best one: it pays a map that was
 /// configured when the best block was so many heights below it, or a newer one.
 const IN_FORCE_HEIGHTS: u32 = 2;
@@ -136,7 +136,7 @@ const IN_FORCE_HEIGHTS: u32 = 2;
 /// The coinbase of every block pays what a payout map says, never an older map than the block
 /// before it nor one that was replaced before its parent was found, and in a run that is long enough
 /// one of the paymaker.
-fn check_payees(node: &EmbeddedNode) -> Check {
+fn check_payees(node: &EmbeddedNode, seconds: f64) -> Check {
     let name = "coinbase payees = payout map";
     let payouts = node.payouts();
     let paid = node.with_chain(|chain| {
@@ -148,7 +148,7 @@ fn check_payees(node: &EmbeddedNode) -> Check {
     let is_paymakers = |map: usize| payouts[map].payees != payouts[0].payees;
     let by_paymaker = maps.iter().filter_map(|(_, map)| *map).filter(|&map| is_paymakers(map));
     let by_paymaker = by_paymaker.count();
-    let is_long = maps.len() >= LONG_RUN_BLOCKS as usize;
+    let is_long = maps.len() >= LONG_RUN.0 && seconds >= LONG_RUN.1;
     let detail = format!(
         "{} blocks pay a map exactly, {by_paymaker} of them one of the paymaker; others: {bad:?}",
         maps.len() - bad.len()

@@ -209,6 +209,22 @@ fn addresses_with_tls_are_refused() {
     refused(&["ann", "-c", "https://h/miner.json"], "https://h/miner.json");
 }
 
+/// What could not work is wrong usage, however late it is found out.
+#[test]
+fn wrong_values_end_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, want) in [
+        (&["ann", "-p", ADDRESS, "http://p", "--cpus", "x"][..], "cpus = \"x\""),
+        (&["devnet", "--node", "nonsense"], "nonsense"),
+        (&["devnet", "--node", "https://h"], "TLS"),
+        (&["devnet", "--yes-real-network"], "--node"),
+        (&["check", "ann", "nofile", "--parent", "00"], "64 hex digits"),
+    ] {
+        let (code, _, error) = outcome(packetcrypt(dir.path()).args(arguments));
+        assert!(code == 2 && error.contains(want), "{arguments:?}: {code}, {error}");
+    }
+}
+
 #[test]
 fn a_pool_file_of_the_reference_is_taken() {
     let dir = tempfile::tempdir().unwrap();
