@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use packetcrypt_core::announcement::Announcement;
 use packetcrypt_net::paylog::{
-    PayLog, PayLogOptions, PayLogStats, PaymakerPassword, Uploader, UploaderOptions,
+    PayLog, PayLogFigures, PayLogOptions, PaymakerPassword, Uploader, UploaderOptions,
 };
 use packetcrypt_net::pool_client::PoolClient;
 use packetcrypt_net::sprayer::{Sprayer, SprayerOptions, SprayerStats};
@@ -95,8 +95,8 @@ impl PayLogs {
     }
 
     /// What was written and uploaded.
-    pub(crate) fn stats(&self) -> PayLogStats {
-        self.log.stats()
+    pub(crate) fn figures(&self) -> PayLogFigures {
+        self.log.figures()
     }
 
     /// Returns when the uploader has ended.

@@ -175,6 +175,7 @@ pub async fn start_with_clock(
     let pool = PoolClient::start(&config.master_url, PoolOptions::default(), &shutdown)?;
     let pool = Arc::new(pool);
     let pay_logs = PayLogs::open(&workdir(&config).join("paylogdir"), config.pay_log_switch_ms)?;
+    pay_logs.figures().register(&mut metrics);
     let store = open_store(&config, &pay_logs).await?;
     // The log ends after everything that writes to it: it has a signal of its own.
     let log_shutdown = Shutdown::new();
@@ -312,7 +313,7 @@ impl View {
         stats.timeouts += http.writes_failed;
         stats.http = http;
         stats.pool = Some(self.pool.status());
-        stats.pay_log = Some(self.pay_logs.stats());
+        stats.pay_log = Some(self.pay_logs.figures().stats());
         stats.sprayer = self.sprayers.as_ref().map(Sprayers::stats);
         stats
     }
@@ -452,7 +453,7 @@ async fn tell(view: Arc<View>, shutdown: Shutdown) {
         let (anns, was) = (&now.announcements, &before.announcements);
         tracing::info!(
             "anns in {:.0} s: accepted {} dup {} rejected {} overloaded {} lost {} in flight {}; \
-             proofs {} skipped {}; files {} downloaded {} MiB; connections {}",
+             proofs {} skipped {}; files {} downloaded {} MiB; connections {}; {}",
             STATS_EVERY.as_secs_f64(),
             anns.accepted - was.accepted,
             anns.duplicate - was.duplicate,
@@ -465,6 +466,7 @@ async fn tell(view: Arc<View>, shutdown: Shutdown) {
             now.files,
             (now.bytes_downloaded - before.bytes_downloaded) >> 20,
             now.http.connections_open,
+            now.pay_log.unwrap_or_default(),
         );
         before = now;
     }

@@ -6,7 +6,9 @@
 //!
 //! Files are `paylog_<n>.ndjson`, one event a line. The writer owns the newest; all others are
 //! closed, and the uploader may have them. A file is deleted only when the paymaker answered with
-//! its id. A line without an end was never acknowledged and is cut off before a file is used.
+//! its id. One that the paymaker refuses for good is set aside as `paylog_<n>.ndjson.refused`: it
+//! stays on the disk, and comes up again when somebody takes that ending away. A line without an
+//! end was never acknowledged and is cut off before a file is used.
 //!
 //! A commit that fails is undone by cutting the file. While that fails too, the log takes nothing
 //! and closes nothing, so that no refused line is ever uploaded; it tries again and again.
@@ -14,20 +16,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{limits, progress};
 
 mod files;
+mod stats;
 mod upload;
 mod writer;
 
+pub use stats::{PayLogFigures, PayLogStats};
 pub use upload::{PaymakerPassword, Uploader, UploaderOptions};
 
 /// How a pay log is kept.
@@ -94,39 +97,6 @@ pub enum AppendError {
     Closed,
 }
 
-/// What a pay log counted: `appended` lines are in files, `refused` and `failed` ones are not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PayLogStats {
-    /// Lines that are durable.
-    pub appended: u64,
-    /// Lines refused because the queue was full or the line was none.
-    pub refused: u64,
-    /// Lines that the disk did not take.
-    pub failed: u64,
-    /// Commits (each is one `fdatasync`).
-    pub commits: u64,
-    /// Files that were begun.
-    pub files_begun: u64,
-    /// Files uploaded and deleted.
-    pub files_uploaded: u64,
-    /// Uploads that failed and will be tried again.
-    pub uploads_failed: u64,
-    /// Bytes of torn lines that were cut off.
-    pub torn_bytes: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    appended: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    commits: AtomicU64,
-    files_begun: AtomicU64,
-    files_uploaded: AtomicU64,
-    uploads_failed: AtomicU64,
-    torn_bytes: AtomicU64,
-}
-
 /// Lines on their way to the disk, with their line ends.
 struct Entry {
     lines: Vec<u8>,
@@ -138,23 +108,20 @@ struct Entry {
 #[derive(Debug)]
 struct Shared {
     options: PayLogOptions,
-    counters: Counters,
+    counters: stats::Counters,
     /// The number of the file that belongs to the writer.
     current: AtomicU64,
     /// A file was closed.
     closed_file: Notify,
-    /// The next commit closes the file.
-    rotate_now: AtomicBool,
 }
 
 impl Shared {
     fn new(options: PayLogOptions, current: u64) -> Self {
         Self {
             options,
-            counters: Counters::default(),
+            counters: stats::Counters::default(),
             current: AtomicU64::new(current),
             closed_file: Notify::new(),
-            rotate_now: AtomicBool::new(false),
         }
     }
 }
@@ -182,6 +149,10 @@ impl PayLog {
         let lock = files::lock(&options.dir).map_err(failed)?;
         let what = format!("looking through the pay logs in {}", options.dir.display());
         let old = progress::said(&what, || files::repair_all(&options.dir)).map_err(failed)?;
+        if old.refused > 0 {
+            let (count, dir) = (old.refused, options.dir.display());
+            tracing::warn!("{dir}: {count} pay log files that the paymaker refused lie there");
+        }
         let next = old.newest.map_or(0, |n| n.saturating_add(1));
         let shared = Arc::new(Shared::new(options.clone(), next));
         shared.counters.torn_bytes.store(old.torn_bytes, Ordering::Relaxed);
@@ -219,20 +190,9 @@ impl PayLog {
         }
     }
 
-    /// As [`append`](Self::append) for a thread outside of any runtime.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub fn append_blocking(&self, line: impl Into<Vec<u8>>) -> Result<(), AppendError> {
-        match self.enqueue(line.into())?.blocking_recv() {
-            Ok(outcome) => outcome,
-            Err(_) => Err(AppendError::Closed),
-        }
-    }
-
-    /// As [`append_blocking`](Self::append_blocking) for events that belong together: they are in
-    /// the log one behind the other, all of them or none. Only a crash before this returns can
-    /// leave the first ones alone.
+    /// As [`append`](Self::append) for events that belong together, from a thread outside of any
+    /// runtime: they are in the log one behind the other, all of them or none. Only a crash before
+    /// this returns can leave the first ones alone.
     ///
     /// # Errors
     /// As [`append`](Self::append); none of the events is in the log.
@@ -253,37 +213,19 @@ impl PayLog {
         }
     }
 
-    /// Closes the current file soon (if it is not empty), so that it can be uploaded.
-    pub fn rotate_soon(&self) {
-        self.shared.rotate_now.store(true, Ordering::Relaxed);
-    }
-
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.shared.options.dir
     }
 
-    /// Closed files that wait for their upload.
-    pub fn files_waiting(&self) -> usize {
-        let current = self.shared.current.load(Ordering::Acquire);
-        let listed = files::list(&self.shared.options.dir).unwrap_or_default();
-        listed.iter().filter(|number| **number < current).count()
+    /// The counters, and how many files there are.
+    pub fn stats(&self) -> PayLogStats {
+        self.shared.stats()
     }
 
-    /// The counters.
-    pub fn stats(&self) -> PayLogStats {
-        let counters = &self.shared.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        PayLogStats {
-            appended: count(&counters.appended),
-            refused: count(&counters.refused),
-            failed: count(&counters.failed),
-            commits: count(&counters.commits),
-            files_begun: count(&counters.files_begun),
-            files_uploaded: count(&counters.files_uploaded),
-            uploads_failed: count(&counters.uploads_failed),
-            torn_bytes: count(&counters.torn_bytes),
-        }
+    /// The figures, for who shows them.
+    pub fn figures(&self) -> PayLogFigures {
+        PayLogFigures(self.shared.clone())
     }
 
     fn enqueue(

@@ -13,13 +13,27 @@ pub(super) fn path(dir: &Path, n: u64) -> PathBuf {
     dir.join(format!("paylog_{n}.ndjson"))
 }
 
+/// The path of file `n` once it is set aside.
+pub(super) fn path_refused(dir: &Path, n: u64) -> PathBuf {
+    dir.join(format!("paylog_{n}.ndjson.refused"))
+}
+
 /// The numbers of all files, ascending. Other names are not ours and stay.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    list_ending(dir, ".ndjson")
+}
+
+/// The numbers of the files that were set aside, ascending.
+pub(super) fn list_refused(dir: &Path) -> io::Result<Vec<u64>> {
+    list_ending(dir, ".ndjson.refused")
+}
+
+fn list_ending(dir: &Path, ending: &str) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| {
-            let digits = name.strip_prefix("paylog_")?.strip_suffix(".ndjson")?;
+            let digits = name.strip_prefix("paylog_")?.strip_suffix(ending)?;
             let is_plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             is_plain.then(|| digits.parse::<u64>().ok()).flatten()
         });
@@ -29,16 +43,28 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Sets a file aside: it keeps its number, under a name that is not uploaded.
+pub(super) fn set_aside(dir: &Path, n: u64) -> io::Result<PathBuf> {
+    let aside = path_refused(dir, n);
+    fs::rename(path(dir, n), &aside)?;
+    sync_dir(dir)?;
+    Ok(aside)
+}
+
 /// What was found at the start.
 pub(super) struct Old {
+    /// The greatest number, of files that were set aside too: numbers are not used again.
     pub(super) newest: Option<u64>,
     pub(super) torn_bytes: u64,
+    /// Files that were set aside.
+    pub(super) refused: usize,
 }
 
 /// Cuts the torn end of every file, and deletes those that are empty then.
 pub(super) fn repair_all(dir: &Path) -> io::Result<Old> {
-    let numbers = list(dir)?;
-    let mut old = Old { newest: numbers.last().copied(), torn_bytes: 0 };
+    let (numbers, refused) = (list(dir)?, list_refused(dir)?);
+    let newest = numbers.last().max(refused.last()).copied();
+    let mut old = Old { newest, torn_bytes: 0, refused: refused.len() };
     for number in numbers {
         let path = path(dir, number);
         let (kept, torn) = repair(&path)?;
@@ -149,9 +175,10 @@ mod tests {
         for other in ["paylog_.ndjson", "paylog_x.ndjson", "paylog_1.ndjson~", "paylog_+1.ndjson"] {
             fs::write(dir.path().join(other), "x").unwrap();
         }
+        fs::write(path_refused(dir.path(), 12), "no line").unwrap();
         assert_eq!(list(dir.path()).unwrap(), [3, 7, 8, 10]);
         let old = repair_all(dir.path()).unwrap();
-        assert_eq!((old.newest, old.torn_bytes), (Some(10), 4 + 4 + 150_000));
+        assert_eq!((old.newest, old.torn_bytes, old.refused), (Some(12), 4 + 4 + 150_000, 1));
         assert_eq!(list(dir.path()).unwrap(), [3, 7, 8]);
         assert_eq!(fs::read(path(dir.path(), 3)).unwrap(), b"{\"a\":1}\n");
         assert_eq!(fs::metadata(path(dir.path(), 8)).unwrap().len(), 200_001);

@@ -93,7 +93,7 @@ fn a_batch_is_in_the_log_as_a_whole_or_not_at_all() {
 fn a_directory_has_one_log_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let log = PayLog::open(options(dir.path())).unwrap();
-    log.append_blocking("1").unwrap();
+    log.append_all_blocking(vec![b"1".to_vec()]).unwrap();
     let error = PayLog::open(options(dir.path())).unwrap_err();
     assert!(error.to_string().contains("another pay log is open"), "{error}");
     assert_eq!(std::fs::read(files::path(dir.path(), 0)).unwrap(), b"1\n");
@@ -112,7 +112,7 @@ async fn every_line_arrives_once_whatever_the_paymaker_does_first() {
     let dir = tempfile::tempdir().unwrap();
     let shutdown = Shutdown::new();
     let answer = |before: usize, body: &Bytes| match before {
-        0 => (StatusCode::BAD_REQUEST, r#"{"result":"","error":["no"],"warn":[]}"#.to_owned()),
+        0 => (StatusCode::TOO_EARLY, r#"{"result":"","error":["no"],"warn":[]}"#.to_owned()),
         1 => (StatusCode::OK, r#"{"result":{"eventId":"00"},"warn":[],"error":[]}"#.to_owned()),
         2 => (StatusCode::OK, "nonsense".to_owned()),
         3 => (StatusCode::OK, r#"{"result":"","error":["no"],"warn":[]}"#.to_owned()),
@@ -136,7 +136,7 @@ async fn every_line_arrives_once_whatever_the_paymaker_does_first() {
     address.send_replace(Some("http://127.0.0.1:9".to_owned()));
     until(|| log.stats().uploads_failed > 0).await;
     address.send_replace(Some(url));
-    until(|| log.stats().uploads_failed >= 5 && log.files_waiting() == 0).await;
+    until(|| log.stats().uploads_failed >= 5 && log.stats().files_waiting == 0).await;
     let mut seen = lines(&posts);
     seen.sort_by_key(|line| (line.len(), line.clone()));
     assert_eq!(seen, (0..300).map(|i| format!("{{\"n\":{i}}}")).collect::<Vec<_>>());
@@ -159,19 +159,82 @@ async fn the_oldest_file_comes_first_after_the_paymaker_was_away() {
     let log = PayLog::open(options(dir.path())).unwrap();
     let (address, watched) = watch::channel(Some("http://127.0.0.1:9".to_owned()));
     let uploader = uploader(&log, watched, &shutdown);
-    for i in 0..6 {
+    for i in 0..6u64 {
         // A file of its own for each.
         log.append(format!("{i}")).await.unwrap();
-        until(|| log.files_waiting() > i).await;
+        until(|| log.stats().files_waiting > i).await;
     }
     until(|| log.stats().uploads_failed > 2).await;
     address.send_replace(Some(url));
-    until(|| log.files_waiting() == 0).await;
+    until(|| log.stats().files_waiting == 0).await;
     assert!(log.stats().uploads_failed >= 8 + 2);
     assert_eq!(lines(&posts), (0..6).map(|i| i.to_string()).collect::<Vec<_>>());
     shutdown.trigger();
     uploader.join().await;
     server.join().await;
+}
+
+/// Spec 05, 16.21: what is refused for good is not posted for ever, is not lost, and holds nobody up.
+#[tokio::test]
+async fn a_file_that_is_refused_for_good_is_set_aside_and_the_next_ones_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let statuses = seen.clone();
+    let own = |text: &str| format!("{{\"result\":\"\",\"error\":[\"{text}\"],\"warn\":[]}}");
+    let answer = move |_: usize, body: &Bytes| {
+        let line = String::from_utf8_lossy(body).trim_end().to_owned();
+        let mut seen = seen.lock().unwrap();
+        let times = seen.iter().filter(|other| **other == line).count();
+        seen.push(line.clone());
+        match line.as_str() {
+            "no time" => (StatusCode::BAD_REQUEST, own("could not get most recent timestamp")),
+            "too long" => (StatusCode::PAYLOAD_TOO_LARGE, own("longer than 5 bytes")),
+            // Not the paymaker's word, or no word about the file: all of them go through later.
+            "proxy" if times == 0 => (StatusCode::BAD_REQUEST, "<html>".to_owned()),
+            "early" if times == 0 => (StatusCode::TOO_EARLY, own("ahead")),
+            "slow" if times == 0 => (StatusCode::REQUEST_TIMEOUT, String::new()),
+            "many" if times == 0 => (StatusCode::TOO_MANY_REQUESTS, own("later")),
+            "password" if times == 0 => (StatusCode::UNAUTHORIZED, "401 Unauthorized".to_owned()),
+            "away" if times == 0 => (StatusCode::INTERNAL_SERVER_ERROR, own("disk")),
+            _ => (StatusCode::OK, confirmed(body)),
+        }
+    };
+    let (server, posts, url) = paymaker(answer, &shutdown).await;
+    let log = PayLog::open(options(dir.path())).unwrap();
+    let all = ["no time", "proxy", "early", "slow", "too long", "many", "password", "away", "good"];
+    for (i, line) in (1u64..).zip(all) {
+        log.append(line).await.unwrap();
+        until(|| log.stats().files_waiting >= i).await;
+    }
+    let uploader = uploader(&log, watch::channel(Some(url)).1, &shutdown);
+    until(|| log.stats().files_waiting == 0).await;
+    let stats = log.stats();
+    assert_eq!((stats.files_uploaded, stats.files_refused, stats.uploads_failed), (7, 2, 6));
+    let refused = |n| std::fs::read_to_string(files::path_refused(dir.path(), n)).unwrap();
+    assert_eq!((refused(0).as_str(), refused(4).as_str()), ("no time\n", "too long\n"));
+    let times = |line: &str| statuses.lock().unwrap().iter().filter(|it| *it == line).count();
+    assert_eq!((times("no time"), times("too long"), times("proxy")), (1, 1, 2));
+    let mut arrived = lines(&posts);
+    arrived.sort();
+    assert_eq!(arrived, ["away", "early", "good", "many", "password", "proxy", "slow"]);
+    let mut metrics = crate::metrics::Metrics::new("handler");
+    log.figures().register(&mut metrics);
+    assert_eq!(stats.to_string(), "pay log: 9 events, files 7 sent 0 waiting 2 REFUSED");
+    let text = metrics.encode();
+    assert!(text.contains("packetcrypt_handler_paylog_files_refused 2\n"), "{text}");
+    assert!(text.contains("packetcrypt_handler_paylog_files_uploaded_total 7\n"), "{text}");
+    shutdown.trigger();
+    uploader.join().await;
+    server.join().await;
+    drop(log);
+    // Numbers are not used again, and who takes the ending away sends the file once more.
+    std::fs::rename(files::path_refused(dir.path(), 4), files::path_refused(dir.path(), 40))
+        .unwrap();
+    let log = PayLog::open(options(dir.path())).unwrap();
+    assert!(files::path(dir.path(), 41).exists());
+    std::fs::rename(files::path_refused(dir.path(), 40), files::path(dir.path(), 40)).unwrap();
+    assert_eq!((log.stats().files_waiting, log.stats().files_refused), (1, 1));
 }
 
 #[tokio::test]
@@ -193,7 +256,6 @@ async fn a_restart_cuts_the_torn_line_and_uploads_the_rest() {
     log.append("{\"time\":3}").await.unwrap();
     assert!(files::path(dir.path(), 1).exists());
     let uploader = uploader(&log, watch::channel(Some(url)).1, &shutdown);
-    log.rotate_soon();
     until(|| log.stats().files_uploaded == 2).await;
     assert_eq!(lines(&posts), ["{\"time\":1}", "{\"time\":3}"]);
     shutdown.trigger();
@@ -210,8 +272,7 @@ async fn what_is_no_line_is_refused_and_counted() {
     assert_eq!(log.append("a\nb").await, Err(AppendError::NotOneLine));
     let long = "x".repeat(limits::PAYLOG_LINE_BYTES_MAX);
     assert!(matches!(log.append(long).await, Err(AppendError::TooLong { .. })));
-    let other = log.clone();
-    std::thread::spawn(move || other.append_blocking("{}")).join().unwrap().unwrap();
+    log.append("{}").await.unwrap();
     assert_eq!((log.stats().refused, log.stats().appended), (3, 1));
     assert_eq!(std::fs::read(files::path(log.dir(), 0)).unwrap(), b"{}\n");
 }

@@ -22,6 +22,8 @@ use crate::{Shutdown, limits};
 const USER: &str = "x";
 /// How often the directory is looked at when no file was closed meanwhile.
 const LOOK_MS: u64 = 1_000;
+/// Most characters of the paymaker's reply that are told.
+const TEXT_CHARS_MAX: usize = 200;
 
 /// The password shared with the paymaker. It is never printed.
 #[derive(Clone)]
@@ -73,7 +75,12 @@ enum UploadError {
     #[error("{0}")]
     Disk(#[from] io::Error),
     #[error("paymaker refused it with status {status}: {text}")]
-    Refused { status: u16, text: String },
+    Refused {
+        status: u16,
+        text: String,
+        /// Whether this is the paymaker's own form of a refusal; a proxy has another.
+        is_own: bool,
+    },
     #[error("paymaker confirmed {confirmed:?} instead of {expected:?}")]
     WrongId { confirmed: String, expected: String },
     #[error("paymaker's reply is not understood: {0}")]
@@ -102,13 +109,30 @@ struct Task {
     away: Option<Retry>,
 }
 
+/// What becomes of a file after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The next file would fare no better: the paymaker is away, busy, or not to be reached so.
+    AllWait,
+    /// It is tried again; the others go on.
+    Waits,
+    /// The paymaker will never take these bytes.
+    SetAside,
+}
+
 impl UploadError {
-    /// Whether the next file would fare no better: the paymaker is away or busy.
-    fn is_about_paymaker(&self) -> bool {
+    fn fate(&self) -> Fate {
         match self {
-            UploadError::Client(_) => true,
-            UploadError::Refused { status, .. } => *status >= 500,
-            _ => false,
+            UploadError::Client(_) => Fate::AllWait,
+            // No text, no time in it, or too long.
+            UploadError::Refused { status: 400 | 413 | 422, is_own: true, .. } => Fate::SetAside,
+            // 425: its events are ahead of the paymaker's clock, which time mends.
+            UploadError::Refused { status: 200 | 400 | 413 | 422 | 425, .. } => Fate::Waits,
+            // 401 is a wrong password, 404 a wrong address: no fault of the file.
+            UploadError::Refused { .. } => Fate::AllWait,
+            UploadError::Disk(_) | UploadError::WrongId { .. } | UploadError::Reply(_) => {
+                Fate::Waits
+            }
         }
     }
 }
@@ -200,17 +224,39 @@ impl Task {
                     self.away = None;
                     self.retries.remove(&number);
                 }
-                Err(e) if e.is_about_paymaker() => {
-                    self.away = Some(self.postponed(self.away.as_ref(), number, &e));
-                    return;
-                }
-                // A file that is refused must not hold up the others.
-                Err(e) => {
-                    let retry = self.postponed(self.retries.get(&number), number, &e);
-                    self.retries.insert(number, retry);
-                }
+                Err(e) => match e.fate() {
+                    Fate::AllWait => {
+                        self.away = Some(self.postponed(self.away.as_ref(), number, &e));
+                        return;
+                    }
+                    // A file that is refused must not hold up the others.
+                    Fate::Waits => self.postpone(number, &e),
+                    Fate::SetAside => self.set_aside(number, &e),
+                },
             }
         }
+    }
+
+    /// Takes a file out of the way that would be refused for ever (spec 05, 16.21).
+    fn set_aside(&mut self, number: u64, error: &UploadError) {
+        let dir = &self.shared.options.dir;
+        match files::set_aside(dir, number) {
+            Ok(aside) => {
+                self.retries.remove(&number);
+                tracing::warn!(
+                    "{}: {error}; the file is kept as {} and not sent again: its events are not \
+                     paid",
+                    files::path(dir, number).display(),
+                    aside.display()
+                );
+            }
+            Err(cause) => self.postpone(number, &UploadError::Disk(cause)),
+        }
+    }
+
+    fn postpone(&mut self, number: u64, error: &UploadError) {
+        let retry = self.postponed(self.retries.get(&number), number, error);
+        self.retries.insert(number, retry);
     }
 
     async fn upload(&self, url: &str, number: u64) -> Result<(), UploadError> {
@@ -228,11 +274,15 @@ impl Task {
         let request = Request::post(&events, bytes).basic_auth(USER, &self.options.password.0);
         let response = self.http.send(request).await?;
         if response.status != 200 {
-            let text = match Reply::<serde_json::Value>::parse(&response.body) {
-                Ok(reply) => reply.error.join("; "),
-                Err(_) => String::from_utf8_lossy(&response.body).chars().take(200).collect(),
-            };
-            return Err(UploadError::Refused { status: response.status, text });
+            let own = Reply::<serde_json::Value>::parse(&response.body).ok();
+            let own = own.filter(|reply| !reply.error.is_empty());
+            let is_own = own.is_some();
+            let text = own.map_or_else(
+                || String::from_utf8_lossy(&response.body).into_owned(),
+                |reply| reply.error.join("; "),
+            );
+            let text = text.chars().take(TEXT_CHARS_MAX).collect();
+            return Err(UploadError::Refused { status: response.status, text, is_own });
         }
         let reply = Reply::<Confirmed>::parse(&response.body)
             .map_err(|e| UploadError::Reply(e.to_string()))?;
@@ -243,7 +293,7 @@ impl Task {
             Some(result) => result.event_id,
             None => {
                 let text = reply.error.join("; ");
-                return Err(UploadError::Refused { status: 200, text });
+                return Err(UploadError::Refused { status: 200, text, is_own: true });
             }
         };
         if confirmed != expected {

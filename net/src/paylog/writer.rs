@@ -92,11 +92,10 @@ impl Writer {
     fn is_time_to_rotate(&self) -> bool {
         let options = &self.shared.options;
         let is_old = self.begun.elapsed() >= Duration::from_millis(options.rotate_ms);
-        let is_wanted = self.shared.rotate_now.swap(false, Ordering::Relaxed);
         let is_long = self.file.durable_bytes >= options.file_bytes_max;
         // A spoilt file holds lines that were refused: it must not get to the uploader.
         let is_fit = self.file.durable_bytes > 0 && !self.file.is_spoilt;
-        is_fit && (is_old || is_long || is_wanted)
+        is_fit && (is_old || is_long)
     }
 
     /// Begins the next file. When that fails the old one stays in use: on a full disk there may

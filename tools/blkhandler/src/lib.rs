@@ -88,6 +88,8 @@ const CHAIN_DEPTH_BLOCKS: u32 = 24;
 const POOL_RETRY_MS: u64 = 1000;
 /// Time for a request: its body and the calls to the node.
 const REQUEST_MS_MAX: u64 = 120_000;
+/// How often the statistics line is told.
+const STATS_EVERY: Duration = Duration::from_secs(10);
 /// How long shares in progress are waited for at the end.
 const FINISH_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -233,11 +235,11 @@ pub async fn start_with_clock(
     let shutdown = shutdown.child();
     let node = Arc::new(node);
     let mut metrics = Metrics::new("blkhandler");
-    let counters = Arc::new(Counters::new(&mut metrics));
     let pay_log = PayLog::open(PayLogOptions {
         rotate_ms: config.pay_log_switch_ms,
         ..PayLogOptions::new(config.dir.join("paylogdir"))
     })?;
+    let counters = Arc::new(Counters::new(&mut metrics, pay_log.figures()));
     let blocks_dir = config.dir.join("blocks");
     let in_blocks_dir =
         |cause| StartError::Directory { dir: blocks_dir.display().to_string(), cause };
@@ -293,6 +295,7 @@ pub async fn start_with_clock(
         shutdown: shutdown.clone(),
     };
     let follower = tokio::spawn(follower.run());
+    tokio::spawn(tell(counters.clone(), shutdown.clone()));
     Ok(Running {
         server,
         metrics_server,
@@ -304,6 +307,13 @@ pub async fn start_with_clock(
         counters,
         shutdown,
     })
+}
+
+/// Tells the statistics line.
+async fn tell(counters: Arc<Counters>, shutdown: Shutdown) {
+    while shutdown.sleep(STATS_EVERY).await {
+        tracing::info!("{}", counters.snapshot());
+    }
 }
 
 async fn serve_shares<N: Node>(

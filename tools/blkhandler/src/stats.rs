@@ -1,10 +1,12 @@
 //! What a block handler counts. Every share that arrives is in exactly one place:
 //! `received = accepted + duplicate + rejected + overloaded + failed + in flight`.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::metrics::Metrics;
+use packetcrypt_net::paylog::{PayLogFigures, PayLogStats};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
@@ -82,6 +84,29 @@ pub struct Stats {
     pub works_refreshed: u64,
     /// Connections, those of `/metrics` too.
     pub control: ControlFigures,
+    /// The pay log.
+    pub pay_log: PayLogStats,
+}
+
+impl fmt::Display for Stats {
+    /// The statistics line; counts from the start.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "shares: accepted {} dup {} rejected {} overloaded {} failed {} in flight {}; blocks: \
+             taken {} refused {} pending {}; {}",
+            self.accepted,
+            self.duplicate,
+            self.rejected,
+            self.overloaded,
+            self.failed,
+            self.in_flight,
+            self.blocks_taken,
+            self.blocks_refused,
+            self.blocks_pending,
+            self.pay_log
+        )
+    }
 }
 
 /// The counters behind [`Stats`], as the Prometheus registry holds them.
@@ -109,13 +134,15 @@ pub(crate) struct Counters {
     pub(crate) parents_asked: Counter,
     pub(crate) control: ControlCounters,
     work_height: AtomicU64,
+    pay_log: PayLogFigures,
 }
 
 impl Counters {
     /// Registers all counters.
-    pub(crate) fn new(metrics: &mut Metrics) -> Self {
+    pub(crate) fn new(metrics: &mut Metrics, pay_log: PayLogFigures) -> Self {
         let control = ControlCounters::default();
         control.register(metrics);
+        pay_log.register(metrics);
         let mut counter = |name: &str, help: &str| metrics.counter(name, help);
         Self {
             received: counter("shares_received", "POST requests to /submit"),
@@ -143,6 +170,7 @@ impl Counters {
             parents_asked: counter("parents_asked", "Parent blocks asked of the node for shares"),
             control,
             work_height: AtomicU64::new(0),
+            pay_log,
         }
     }
 
@@ -189,6 +217,7 @@ impl Counters {
             control: self.control.figures(),
             work_height: i32::try_from(self.work_height.load(Ordering::Relaxed)).unwrap_or(0),
             works_refreshed: self.works_refreshed.get(),
+            pay_log: self.pay_log.stats(),
             ..Stats::default()
         };
         stats.rejected = stats.rejected_malformed
@@ -210,11 +239,16 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use packetcrypt_net::paylog::{PayLog, PayLogOptions};
+
     use super::*;
 
     #[test]
     fn every_request_is_in_one_place() {
-        let counters = Counters::new(&mut Metrics::new("blkhandler"));
+        let dir = tempfile::tempdir().unwrap();
+        let pay_log = PayLog::open(PayLogOptions::new(dir.path())).unwrap();
+        let mut metrics = Metrics::new("blkhandler");
+        let counters = Counters::new(&mut metrics, pay_log.figures());
         let outcomes = [
             Outcome::Accepted,
             Outcome::Duplicate,
@@ -237,5 +271,12 @@ mod tests {
         assert_eq!(stats.overloaded, 2);
         let ended = stats.accepted + stats.duplicate + stats.overloaded + stats.failed;
         assert_eq!(ended + stats.rejected + stats.in_flight, stats.received);
+        assert_eq!(
+            stats.to_string(),
+            "shares: accepted 1 dup 1 rejected 5 overloaded 2 failed 1 in flight 1; blocks: taken 0 \
+             refused 0 pending 0; pay log: 0 events, files 0 sent 0 waiting"
+        );
+        let text = metrics.encode();
+        assert!(text.contains("packetcrypt_blkhandler_paylog_files_begun_total 1\n"), "{text}");
     }
 }
