@@ -49,6 +49,11 @@ pub struct ShareToCheck {
 ///
 /// Every call may fail with any [`NodeError`].
 pub trait Node: Send + Sync + 'static {
+    /// Which node this is, for the log: its URL without credentials where it has one.
+    fn name(&self) -> String {
+        "node".to_owned()
+    }
+
     /// The block to mine next: `getrawblocktemplate`.
     fn raw_block_template(&self) -> impl Future<Output = Result<BlockTemplate, NodeError>> + Send;
 
@@ -110,6 +115,10 @@ pub trait Node: Send + Sync + 'static {
 }
 
 impl<N: Node> Node for Arc<N> {
+    fn name(&self) -> String {
+        N::name(self)
+    }
+
     fn raw_block_template(&self) -> impl Future<Output = Result<BlockTemplate, NodeError>> + Send {
         N::raw_block_template(self)
     }

@@ -418,6 +418,11 @@ fn innermost(error: &reqwest::Error) -> String {
 }
 
 impl Node for RpcNode {
+    fn name(&self) -> String {
+        let names: Vec<String> = self.urls.iter().map(|url| hidden(url.as_str())).collect();
+        names.join(", ")
+    }
+
     async fn raw_block_template(&self) -> Result<BlockTemplate, NodeError> {
         self.typed("getrawblocktemplate", json!([]), replies::template).await
     }

@@ -14,6 +14,15 @@ use crate::whotopay::PayRules;
 
 /// Greatest depth of the history, s: 400 days.
 const HISTORY_S_MAX: u64 = 400 * 86_400;
+/// Most payees. The node takes any number, but makes templates of blocks that it then refuses when
+/// the coinbase is too long (spec 06, 4): an output takes 43 bytes.
+const PAYEES_MAX: usize = 20_000;
+const OUTPUT_BYTES_MAX: usize = 43;
+/// Bytes of a block without witness, and of the longest proof with all of its signatures.
+const BLOCK_BYTES_MAX: usize = 1_000_000;
+const PROOF_BYTES_MAX: usize = 131_072 + 4 * 64;
+/// What remains for header, the other outputs and other transactions.
+const _: () = assert!(PAYEES_MAX * OUTPUT_BYTES_MAX + PROOF_BYTES_MAX + 8_000 < BLOCK_BYTES_MAX);
 
 /// Announcement slots.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -95,7 +104,8 @@ pub struct Config {
     /// Gets everything when the map can not be made or is refused. No default.
     #[serde(alias = "errorAddress")]
     pub error_address: String,
-    /// Most addresses in a map; the weights of the least go to `default_address`. Default 10000.
+    /// Most addresses in a map, 1 to 20000 (as many as fit in a coinbase); the weights of the least go
+    /// to `default_address`. Default 10000, which is less than half of a block.
     pub payees_max: usize,
     /// Do not delete logs that are of no more use. Default false.
     pub keep_old_logs: bool,
@@ -103,6 +113,9 @@ pub struct Config {
     pub zero_credit_hides_slot: bool,
     /// Slots and restart as in the reference. Default false.
     pub reference_slots: bool,
+    /// A block counts in `blocksPerHour` and `winsPerHour` as often as it is told of, as in the
+    /// reference. Default false.
+    pub reference_hours: bool,
 }
 
 impl Default for Config {
@@ -132,6 +145,7 @@ impl Default for Config {
             keep_old_logs: false,
             zero_credit_hides_slot: false,
             reference_slots: false,
+            reference_hours: false,
         }
     }
 }
@@ -177,12 +191,13 @@ impl Config {
             ensure(key, constant, holds, "must be greater than 0")?;
         }
         let limits = [
-            ("max_connections", self.max_connections, 1, 100_000),
-            ("body_bytes_max", self.body_bytes_max, 1, 1 << 30),
-            ("payees_max", self.payees_max, 1, 20_000),
+            ("max_connections", self.max_connections, 100_000, ""),
+            ("body_bytes_max", self.body_bytes_max, 1 << 30, ""),
+            ("payees_max", self.payees_max, PAYEES_MAX, ": a coinbase with more fits in no block"),
         ];
-        for (key, value, least, most) in limits {
-            ensure(key, value, (least..=most).contains(&value), "is out of its range")?;
+        for (key, value, most, reason) in limits {
+            let rule = format!("must be 1 to {most}{reason}");
+            ensure(key, value, (1..=most).contains(&value), &rule)?;
         }
         let time = self.request_ms_max;
         ensure("request_ms_max", time, time >= 1000, "must be at least 1000")?;
@@ -209,6 +224,7 @@ impl Config {
             slots_to_keep_events: self.ann_compressor.slots_to_keep_events as f64,
             is_signing: self.private_seed.is_some(),
             reference_slots: self.reference_slots,
+            reference_hours: self.reference_hours,
             zone: TimeZone::system(),
         }
     }
@@ -254,6 +270,7 @@ mod tests {
             Config { pplns_ann_constant_x: 0.0, ..good() },
             Config { default_address: format!("{ADDRESS}x"), ..good() },
             Config { paymaker_http_password: Secret::default(), ..good() },
+            Config { payees_max: 20_001, ..good() },
         ];
         let keys = [
             "pool_fee = 1",
@@ -263,6 +280,7 @@ mod tests {
             "pplns_ann_constant_x = 0",
             "default_address = pkt1",
             "paymaker_http_password",
+            "payees_max = 20001: must be 1 to 20000: a coinbase with more fits in no block",
         ];
         for (config, key) in bad.iter().zip(keys) {
             let text = config.validate().expect_err(key).to_string();

@@ -34,6 +34,8 @@ pub enum Kind {
     Block {
         /// Difficulty relative to 4096 hashes.
         difficulty: f64,
+        /// Hash of the block, when the event names it.
+        hash: Option<String>,
     },
     /// Another kind, which is nobody's pay.
     Unknown,
@@ -98,11 +100,7 @@ pub fn parse(line: &str) -> Option<Event> {
         "share" => Kind::Share(Share {
             pay_to: text(&object, "payTo"),
             target: target(&object)?,
-            header_hash: object
-                .get("headerHash")
-                .and_then(Value::as_str)
-                .filter(|hash| !hash.is_empty())
-                .map(str::to_owned),
+            header_hash: hash(&object, "headerHash"),
             encryptions: number(&object, "encryptions").unwrap_or(0.0),
         }),
         "anns" => Kind::Anns(Anns {
@@ -114,11 +112,15 @@ pub fn parse(line: &str) -> Option<Event> {
         }),
         "block" => {
             number(&object, "height")?;
-            Kind::Block { difficulty: number(&object, "difficulty")? }
+            Kind::Block { difficulty: number(&object, "difficulty")?, hash: hash(&object, "hash") }
         }
         _ => Kind::Unknown,
     };
     Some(Event { id, time, kind })
+}
+
+fn hash(object: &Map<String, Value>, key: &str) -> Option<String> {
+    Some(text(object, key)).filter(|hash| !hash.is_empty())
 }
 
 /// A count, which is never negative: nobody owes the pool announcements.

@@ -29,6 +29,9 @@ pub struct HistoryRules {
     pub is_signing: bool,
     /// Slots as the reference makes them, with its double credit (spec 05, 16.4).
     pub reference_slots: bool,
+    /// Hour counters as the reference keeps them: a block counts once for each block handler, and
+    /// again with each repeated log (spec 05, 16.19).
+    pub reference_hours: bool,
     /// Zone of the hour counters.
     pub zone: TimeZone,
 }
@@ -94,7 +97,7 @@ impl History {
     pub fn new(rules: HistoryRules) -> Self {
         let slots =
             Slots::new(rules.timespan_ms, rules.slots_to_keep_events, rules.reference_slots);
-        let hours = Hours::new(rules.zone.clone());
+        let hours = Hours::new(rules.zone.clone(), rules.reference_hours);
         Self {
             rules,
             blocks: Tree::new(),
@@ -177,8 +180,8 @@ impl History {
         match kind {
             Kind::Share(share) => self.take_share(id, time, share),
             Kind::Anns(anns) => self.take_anns(&id, time, &anns),
-            Kind::Block { difficulty } => {
-                self.hours.count_block(time);
+            Kind::Block { difficulty, hash } => {
+                self.hours.count_block(time, hash.as_deref().unwrap_or(&id));
                 if self.block_ids.insert(id.clone()) {
                     self.blocks.insert((Ordered(time), id), difficulty);
                     self.counts.blocks += 1;
@@ -210,9 +213,10 @@ impl History {
             self.shares.insert((Ordered(time), id), credited);
             self.counts.shares += 1;
         }
-        if let Some(hash) = share.header_hash {
+        if let Some(hash) = share.header_hash
+            && self.hours.count_win(time, &hash)
+        {
             self.last_won = Some((hash, time));
-            self.hours.count_win(time);
         }
     }
 
@@ -252,6 +256,7 @@ impl History {
         expire(&mut self.blocks, &mut self.block_ids, expiry);
         expire(&mut self.shares, &mut self.share_ids, expiry);
         self.slots.collect_garbage(expiry);
+        self.hours.collect_garbage(expiry);
     }
 }
 

@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use packetcrypt_proto::json;
 use packetcrypt_proto::reply::Reply;
 use serde::Serialize;
 
+use crate::event::NewestError;
+use crate::public::{NoAnswer, Public};
 use crate::service::{PostError, Service};
 
 /// The endpoints of one paymaker.
 struct Endpoints {
     service: Arc<Service>,
+    public: Arc<Public>,
     authorization: String,
+    /// Requests but those of the public.
     in_progress: AtomicUsize,
 }
 
@@ -58,22 +62,41 @@ struct Posted {
 pub(crate) fn router(service: Arc<Service>) -> Router {
     let password = service.config.paymaker_http_password.expose();
     let authorization = format!("Basic {}", base64(format!("x:{password}").as_bytes()));
-    let endpoints = Endpoints { service, authorization, in_progress: AtomicUsize::new(0) };
+    let public = Arc::new(Public::new(service.clone()));
+    let in_progress = AtomicUsize::new(0);
+    let endpoints = Endpoints { service, public, authorization, in_progress };
     Router::new().fallback(answer).with_state(Arc::new(endpoints))
 }
 
 async fn answer(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
     let service = &endpoints.service;
     service.counters.requests.inc();
+    match (Endpoint::of(request.uri()), request.method()) {
+        (Endpoint::Stats, &Method::GET) => reply(StatusCode::OK, stats(service)),
+        (Endpoint::WhoToPay(max_time), &Method::GET) => who_to_pay(&endpoints, max_time).await,
+        (what, _) => answer_counted(&endpoints, what, request).await,
+    }
+}
+
+/// For anybody: takes no place of a handler's request.
+async fn who_to_pay(endpoints: &Endpoints, max_time: f64) -> Response {
+    match endpoints.public.who_to_pay(max_time).await {
+        Ok(text) => reply(StatusCode::OK, text),
+        Err(NoAnswer::NotReady) => reply(StatusCode::INTERNAL_SERVER_ERROR, "500 Not ready"),
+        Err(NoAnswer::Overloaded) => {
+            endpoints.service.counters.public_overloaded.inc();
+            reply(StatusCode::NOT_IMPLEMENTED, "overloaded")
+        }
+    }
+}
+
+async fn answer_counted(endpoints: &Endpoints, what: Endpoint, request: Request) -> Response {
+    let service = &endpoints.service;
     let before = endpoints.in_progress.fetch_add(1, Ordering::Relaxed);
     let _in_progress = InProgress(&endpoints.in_progress);
     if before >= service.config.max_connections {
         service.counters.overloaded.inc();
         return reply(StatusCode::NOT_IMPLEMENTED, "overloaded");
-    }
-    let what = Endpoint::of(request.uri());
-    if what == Endpoint::Stats && request.method() == Method::GET {
-        return reply(StatusCode::OK, stats(service));
     }
     if !service.is_ready() {
         return reply(StatusCode::INTERNAL_SERVER_ERROR, "500 Not ready");
@@ -86,15 +109,7 @@ async fn answer(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Re
             response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
             response
         }
-        Endpoint::Events if request.method() == Method::POST => {
-            post(service, request.into_body()).await
-        }
-        Endpoint::WhoToPay(max_time) if request.method() == Method::GET => {
-            match service.who_to_pay(max_time).await {
-                Some(answer) => reply(StatusCode::OK, json::to_tabbed(&*answer)),
-                None => reply(StatusCode::INTERNAL_SERVER_ERROR, "500 Not ready"),
-            }
-        }
+        Endpoint::Events if request.method() == Method::POST => post(service, request).await,
         Endpoint::Events | Endpoint::Stats | Endpoint::WhoToPay(_) => {
             reply(StatusCode::METHOD_NOT_ALLOWED, "")
         }
@@ -149,16 +164,20 @@ fn equal_in_constant_time(given: &[u8], wanted: &str) -> bool {
     std::hint::black_box(difference) == 0
 }
 
-async fn post(service: &Arc<Service>, body: Body) -> Response {
-    let body = match to_bytes(body, service.config.body_bytes_max).await {
+async fn post(service: &Arc<Service>, request: Request) -> Response {
+    // Bounded by the server's longest body.
+    let body = match Bytes::from_request(request, &()).await {
         Ok(body) => body,
-        Err(cause) => {
+        Err(cause) if cause.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             service.counters.posts_refused.inc();
-            let text = format!(
-                "the log did not arrive whole or is longer than {} bytes: {cause}",
-                service.config.body_bytes_max
-            );
+            let bytes_max = service.config.body_bytes_max;
+            let text = format!("the log is longer than {bytes_max} bytes");
             return failed(StatusCode::PAYLOAD_TOO_LARGE, text);
+        }
+        // No fault of the log: its sender may try again.
+        Err(cause) => {
+            let text = format!("the log did not arrive whole: {cause}");
+            return failed(StatusCode::REQUEST_TIMEOUT, text);
         }
     };
     // The connection may go away, the log is taken nevertheless.
@@ -166,6 +185,10 @@ async fn post(service: &Arc<Service>, body: Body) -> Response {
     match tokio::task::spawn_blocking(move || taker.post(&body)).await {
         Ok(Ok(event_id)) => {
             reply(StatusCode::OK, Reply::ok(Posted { event_id }).to_paymaker_json())
+        }
+        // Right later on (spec 05, 16.7): the sender keeps it.
+        Ok(Err(error @ PostError::Newest(NewestError::Ahead { .. }))) => {
+            failed(StatusCode::TOO_EARLY, error.to_string())
         }
         Ok(Err(error @ (PostError::NotText | PostError::Newest(_)))) => {
             failed(StatusCode::BAD_REQUEST, error.to_string())

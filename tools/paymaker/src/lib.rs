@@ -6,12 +6,14 @@
 //!
 //! What differs from the reference, by spec 05, 16: an event without credit hides nobody (16.3),
 //! announcements are credited once (16.4), no line of a log can harm (16.6, 16.7: events more than ten
-//! minutes ahead are counted and skipped; a log of nothing else is refused, so that its sender keeps
-//! it), odd times are found again (16.8), a restart gives the credits from before it, old logs are
-//! deleted, answers are cached for a second (16.19), and the map is sent again when the node
-//! forgot it. [`Config::zero_credit_hides_slot`] and [`Config::reference_slots`] bring back the
-//! reference's rules.
+//! minutes ahead are counted and skipped; a log of nothing else is refused with 425, so that its sender
+//! keeps it; a clock that is set forward is believed only when it stays so), odd times are found
+//! again (16.8), a restart gives the credits from before it, old logs are deleted, the public has
+//! its own small part of the machine, a block counts once in the hours (16.19), and the map is
+//! sent again when the node forgot it. [`Config::zero_credit_hides_slot`],
+//! [`Config::reference_slots`] and [`Config::reference_hours`] bring back the reference's rules.
 
+mod believed;
 pub mod config;
 pub mod event;
 pub mod history;
@@ -19,6 +21,7 @@ mod hours;
 mod http;
 pub mod ledger;
 pub mod payout;
+mod public;
 mod service;
 pub mod slots;
 mod stats;

@@ -104,6 +104,12 @@ fn is_permanent(error: &NodeError) -> bool {
     })
 }
 
+/// Whether the node is not there: no connection, no reply in time, or no place for one more call. It
+/// has said nothing of the map then, and is asked again until it does.
+fn is_absence(error: &NodeError) -> bool {
+    error.is_retryable()
+}
+
 /// Whether the node's template pays somebody else than `sent` says. Only payees that are missing
 /// count: the reply may list the network steward, and leaves out payees of nothing (spec 06, 1.3).
 fn is_forgotten(sent: &[(String, f64)], payees: &[(String, f64)]) -> bool {
@@ -118,15 +124,19 @@ fn is_forgotten(sent: &[(String, f64)], payees: &[(String, f64)]) -> bool {
 /// next template, whichever the paymaker reached last.
 pub(crate) struct Sender<N> {
     node: N,
+    /// What the node is called in the log.
+    name: String,
     service: Arc<Service>,
     shutdown: Shutdown,
     /// The map that this node took last, if it took the last one.
     taken: Option<Vec<(String, f64)>>,
+    /// It is not to be reached, and so pays by no map of ours when it is back.
+    is_away: bool,
 }
 
 impl<N: Node> Sender<N> {
     pub(crate) fn new(node: N, service: Arc<Service>, shutdown: Shutdown) -> Self {
-        Self { node, service, shutdown, taken: None }
+        Self { name: node.name(), node, service, shutdown, taken: None, is_away: false }
     }
 
     pub(crate) async fn run(mut self) {
@@ -150,8 +160,11 @@ impl<N: Node> Sender<N> {
                 if left.is_zero() {
                     break;
                 }
-                if !is_settled || self.is_forgotten().await {
-                    tracing::warn!("the node does not pay by our map: it is sent again");
+                if self.is_away {
+                    is_settled = self.send().await;
+                } else if !is_settled || self.is_forgotten().await {
+                    let node = &self.name;
+                    tracing::warn!(%node, "the node does not pay by our map: it is sent again");
                     self.service.counters.payouts_sent_again.inc();
                     is_settled = self.send().await;
                 }
@@ -159,15 +172,39 @@ impl<N: Node> Sender<N> {
         }
     }
 
-    async fn is_forgotten(&self) -> bool {
+    async fn is_forgotten(&mut self) -> bool {
         let Some(sent) = &self.taken else { return false };
         match self.node.mining_payouts().await {
             Ok(payees) => is_forgotten(sent, &payees),
+            Err(cause) if is_absence(&cause) => {
+                self.is_gone(&cause);
+                false
+            }
             Err(cause) => {
-                tracing::debug!(%cause, "payees of the node are not known");
+                tracing::debug!(node = %self.name, %cause, "payees of the node are not known");
                 false
             }
         }
+    }
+
+    /// Tells once that the node is away.
+    fn is_gone(&mut self, cause: &NodeError) {
+        if !self.is_away {
+            self.is_away = true;
+            self.service.counters.nodes_away.inc();
+            let node = &self.name;
+            tracing::warn!(%node, %cause, "the node is away: it gets the map when it is back");
+        }
+    }
+
+    /// Tells once that it answers again; whether it was away.
+    fn is_back(&mut self) -> bool {
+        let was_away = std::mem::take(&mut self.is_away);
+        if was_away {
+            self.service.counters.nodes_away.dec();
+            tracing::info!(node = %self.name, "the node is back");
+        }
+        was_away
     }
 
     /// One cycle; `false` when the node did not take what it was sent, so that the map must be sent
@@ -187,11 +224,22 @@ impl<N: Node> Sender<N> {
         if answer.error.is_empty() && !map.is_empty() {
             match self.configure(&map).await {
                 Ok(()) => {
+                    if self.is_back() {
+                        self.service.counters.payouts_sent_again.inc();
+                    }
                     self.record(map, true, false);
                     return true;
                 }
+                // Nobody is there who could refuse: no reason to pay everything to errorAddress.
+                Err(cause) if is_absence(&cause) => {
+                    self.taken = None;
+                    self.is_gone(&cause);
+                    return false;
+                }
                 Err(cause) => {
-                    tracing::error!(%cause, "payouts refused: everything goes to errorAddress");
+                    self.is_back();
+                    let node = &self.name;
+                    tracing::error!(%node, %cause, "payouts refused: all goes to errorAddress");
                     self.record(map, false, false);
                     // Only what the node itself said of the map stays true. Without an answer, or
                     // when it took no map at all, it may still pay by none, as after a restart.
@@ -206,8 +254,14 @@ impl<N: Node> Sender<N> {
     async fn send_error_map(&mut self) -> bool {
         let map = vec![(self.service.config.error_address.clone(), 1.0)];
         let outcome = self.node.configure_mining_payouts(&map).await;
-        if let Err(cause) = &outcome {
-            tracing::error!(%cause, "errorAddress refused too");
+        match &outcome {
+            Err(cause) if is_absence(cause) => {
+                self.taken = None;
+                self.is_gone(cause);
+                return false;
+            }
+            Err(cause) => tracing::error!(node = %self.name, %cause, "errorAddress refused too"),
+            Ok(()) => drop(self.is_back()),
         }
         let is_taken = outcome.is_ok();
         self.record(map, is_taken, true);
@@ -351,7 +405,7 @@ mod tests {
             // The node died within the call and was not back for the second one, or just back.
             (vec![Err(closed()), Err(away())], false, 0),
             (vec![Err(closed()), Ok(())], false, 1),
-            (vec![Err(away()), Err(away())], false, 0),
+            (vec![Err(away())], false, 0),
             (vec![Err(refused()), Ok(())], true, 1),
             (vec![Err(refused()), Err(away())], false, 0),
         ] {
@@ -365,6 +419,32 @@ mod tests {
             assert_eq!(taken.iter().filter(of_error).count(), error_maps, "{answers:?}");
             assert_eq!(sender.taken.as_ref(), taken.last(), "{answers:?}");
         }
+        // Each node that took or refused something counts, none that was away.
+        let stats = service.stats();
+        assert_eq!((stats.payouts_accepted, stats.payouts_refused), (3, 4));
+    }
+
+    /// A spare node that is down for a while costs two lines and no map.
+    #[tokio::test]
+    async fn a_node_that_is_away_is_asked_again_quietly() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = service(dir.path());
+        let node = ScriptedNode::default();
+        let timeout = || NodeError::Timeout { method: "m".to_owned(), ms: 1 };
+        let answers = [Err(away()), Err(timeout()), Err(away()), Ok(()), Ok(()), Err(away())];
+        node.answers.lock().unwrap().extend(answers);
+        let mut sender = Sender::new(node.clone(), service.clone(), Shutdown::new());
+        assert_eq!(sender.name, "node");
+        for (is_settled, away, sent_again) in
+            [(false, 1, 0), (false, 1, 0), (false, 1, 0), (true, 0, 1), (true, 0, 1), (false, 1, 1)]
+        {
+            assert_eq!(sender.send().await, is_settled);
+            let stats = service.stats();
+            assert_eq!((stats.nodes_away, stats.payouts_sent_again), (away, sent_again));
+            assert_eq!(stats.payouts_refused, 0);
+        }
+        assert!(service.sent.all().iter().all(|map| map.is_accepted && !map.is_error_map));
+        assert!(sender.taken.is_none());
     }
 
     /// Each node is looked after by itself.

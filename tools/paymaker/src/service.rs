@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use packetcrypt_net::{Clock, progress};
 use packetcrypt_proto::ids;
 
+use crate::believed::BelievedTime;
 use crate::config::Config;
 use crate::event::{self, NewestError};
 use crate::history::{EventCounts, History};
@@ -52,14 +53,41 @@ pub(crate) struct Service {
     rules: PayRules,
     /// Locked over storing and taking: logs are taken strictly one after the other.
     ledger: Mutex<Box<dyn Ledger>>,
-    /// `None` while it is read.
+    /// `None` while it is read. Locked as long as an answer takes, so by no task of the runtime.
     history: Mutex<Option<History>>,
+    /// What is told of the history, `None` while it is read.
+    figures: Mutex<Option<Figures>>,
+    computing: Mutex<()>,
     cache: Mutex<Option<Cached>>,
     revision: AtomicU64,
     /// Lines read at start.
     read_back: AtomicU64,
-    /// Newest time when old logs were last deleted, ms.
-    pruned_ms: AtomicU64,
+    /// Judges the times of events.
+    time: Mutex<BelievedTime>,
+    pruned: Mutex<Option<Pruned>>,
+}
+
+/// Counts of a history.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    events: EventCounts,
+    /// Blocks, slots, shares.
+    sizes: (usize, usize, usize),
+}
+
+impl Figures {
+    fn of(history: &History) -> Self {
+        Self { events: history.counts(), sizes: history.sizes() }
+    }
+}
+
+/// When old logs were looked for last.
+#[derive(Clone, Copy, Debug)]
+struct Pruned {
+    /// Steady time, ms.
+    steady_ms: u64,
+    /// Time of the newest event then, ms.
+    newest_ms: f64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,16 +104,19 @@ impl Service {
     ) -> Self {
         Self {
             rules: config.pay_rules(),
+            time: Mutex::new(BelievedTime::new(&clock)),
             config,
             clock,
             counters,
             sent: SentMaps::default(),
             ledger: Mutex::new(ledger),
             history: Mutex::new(None),
+            figures: Mutex::new(None),
+            computing: Mutex::new(()),
             cache: Mutex::new(None),
             revision: AtomicU64::new(0),
             read_back: AtomicU64::new(0),
-            pruned_ms: AtomicU64::new(0),
+            pruned: Mutex::new(None),
         }
     }
 
@@ -103,12 +134,14 @@ impl Service {
         tracing::info!(events = ?history.counts(), "history is read");
         self.read_back.store(history.counts().received, Ordering::Relaxed);
         history.set_counts(EventCounts::default());
+        let figures = Figures::of(&history);
         *lock(&self.history) = Some(history);
+        *lock(&self.figures) = Some(figures);
         Ok(())
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        lock(&self.history).is_some()
+        lock(&self.figures).is_some()
     }
 
     /// Takes a posted log; gives its id once it is durable and counted. Blocks.
@@ -129,9 +162,9 @@ impl Service {
         let log = std::str::from_utf8(body).map_err(|_| PostError::NotText)?;
         let id = ids::file_id(body);
         let mut ledger = lock(&self.ledger);
-        let now_ms = self.now_ms();
-        let newest_ms = event::newest_time(log, now_ms)?;
         let known_ms = lock(&self.history).as_ref().ok_or(PostError::NotReady)?.newest_ms();
+        let now_ms = lock(&self.time).now_ms(&self.clock, known_ms);
+        let newest_ms = event::newest_time(log, now_ms)?;
         let stored = ledger.store(&Arrival { now_ms, known_ms, newest_ms }, &id, log)?;
         let mut history = lock(&self.history);
         let history = history.as_mut().ok_or(PostError::NotReady)?;
@@ -141,22 +174,34 @@ impl Service {
             self.counters.posts_repeated.inc();
             history.set_counts(counts);
         }
+        *lock(&self.figures) = Some(Figures::of(history));
         self.revision.fetch_add(1, Ordering::Relaxed);
         self.prune(ledger.as_mut(), history);
         Ok(id)
     }
 
     /// Deletes logs older than twice the history (the oldest credit depends on no older one), not
-    /// at each post.
+    /// at each post. Goes by the newest event that was known at the last look, a tenth of the
+    /// history ago, and never beyond the clock: a wrong time lets the memory forget, but what it
+    /// forgot can be read again without the log of that time.
     fn prune(&self, ledger: &mut dyn Ledger, history: &History) {
-        let depth_ms = history.rules().depth_ms;
-        let newest_ms = history.newest_ms();
-        let pruned_ms = self.pruned_ms.load(Ordering::Relaxed) as f64;
-        if self.config.keep_old_logs || newest_ms - pruned_ms < depth_ms / 10.0 {
+        if self.config.keep_old_logs {
             return;
         }
-        self.pruned_ms.store(newest_ms.max(0.0) as u64, Ordering::Relaxed);
-        match ledger.prune(newest_ms - 2.0 * depth_ms) {
+        let depth_ms = history.rules().depth_ms;
+        let now = Pruned { steady_ms: self.clock.steady_ms(), newest_ms: history.newest_ms() };
+        let mut pruned = lock(&self.pruned);
+        let known_ms = match *pruned {
+            Some(last)
+                if (now.steady_ms.saturating_sub(last.steady_ms) as f64) < depth_ms / 10.0 =>
+            {
+                return;
+            }
+            Some(last) => last.newest_ms,
+            None => now.newest_ms,
+        };
+        *pruned = Some(now);
+        match ledger.prune(known_ms.min(self.now_ms()) - 2.0 * depth_ms) {
             Ok(removed) => drop(self.counters.logs_pruned.inc_by(removed as u64)),
             Err(cause) => tracing::warn!(%cause, "old logs could not be deleted"),
         }
@@ -168,41 +213,48 @@ impl Service {
         tokio::task::spawn_blocking(move || service.compute(max_time)).await.ok()?
     }
 
-    fn compute(&self, max_time: f64) -> Option<Arc<WhoToPay>> {
+    /// The answer, computed when the last one is not good any more. Blocks.
+    pub(crate) fn compute(&self, max_time: f64) -> Option<Arc<WhoToPay>> {
+        // One computation at a time, whoever wants it.
+        let _turn = lock(&self.computing);
+        let is_whole = max_time == f64::INFINITY;
+        if let Some(answer) = self.still_good().filter(|_| is_whole) {
+            return Some(answer);
+        }
         let at_ms = self.clock.now_ms();
         let revision = self.revision.load(Ordering::Relaxed);
-        // The lock also makes computations run one at a time.
-        let mut cache = lock(&self.cache);
-        let is_whole = max_time == f64::INFINITY;
-        if let Some(cached) = cache.as_ref().filter(|_| is_whole)
-            && cached.revision == revision
-            && at_ms.abs_diff(cached.at_ms) < CACHE_MS
-        {
-            return Some(cached.answer.clone());
-        }
         let history = lock(&self.history);
         let answer = who_to_pay(history.as_ref()?, &self.rules, at_ms as f64, max_time);
         let answer = Arc::new(answer);
         if is_whole {
-            *cache = Some(Cached { revision, at_ms, answer: answer.clone() });
+            *lock(&self.cache) = Some(Cached { revision, at_ms, answer: answer.clone() });
         }
         Some(answer)
     }
 
+    /// The last answer for all times, while nothing arrived and it is not a second old.
+    pub(crate) fn still_good(&self) -> Option<Arc<WhoToPay>> {
+        let (at_ms, revision) = (self.clock.now_ms(), self.revision.load(Ordering::Relaxed));
+        let cache = lock(&self.cache);
+        let is_good = |it: &&Cached| it.revision == revision && at_ms.abs_diff(it.at_ms) < CACHE_MS;
+        cache.as_ref().filter(is_good).map(|cached| cached.answer.clone())
+    }
+
     /// The counters, without the maps.
     pub(crate) fn stats(&self) -> Stats {
-        let history = lock(&self.history);
-        let (blocks, slots, shares) = history.as_ref().map_or((0, 0, 0), History::sizes);
+        let figures = *lock(&self.figures);
+        let (blocks, slots, shares) = figures.map_or((0, 0, 0), |figures| figures.sizes);
         let counters = &self.counters;
         Stats {
-            is_ready: history.is_some(),
+            is_ready: figures.is_some(),
             requests: counters.requests.get(),
             overloaded: counters.overloaded.get(),
+            public_overloaded: counters.public_overloaded.get(),
             unauthorized: counters.unauthorized.get(),
             posts_accepted: counters.posts_accepted.get(),
             posts_refused: counters.posts_refused.get(),
             posts_failed: counters.posts_failed.get(),
-            events: history.as_ref().map(History::counts).unwrap_or_default(),
+            events: figures.map(|figures| figures.events).unwrap_or_default(),
             events_read_back: self.read_back.load(Ordering::Relaxed),
             posts_repeated: counters.posts_repeated.get(),
             blocks,
@@ -213,6 +265,7 @@ impl Service {
             payouts_refused: counters.payouts_refused.get(),
             payouts_sent_again: counters.payouts_sent_again.get(),
             control: counters.control.figures(),
+            nodes_away: u64::try_from(counters.nodes_away.get()).unwrap_or(0),
             sent_maps: Vec::new(),
         }
     }
@@ -248,3 +301,6 @@ pub fn read_history(
     history.collect_garbage();
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

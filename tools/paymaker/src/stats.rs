@@ -3,6 +3,7 @@
 use packetcrypt_net::control::{ControlCounters, ControlFigures};
 use packetcrypt_net::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 
 use crate::history::EventCounts;
@@ -19,11 +20,13 @@ pub struct Stats {
     pub requests: u64,
     /// ... answered 501 because too many were in progress.
     pub overloaded: u64,
+    /// ... of the public answered 501 because too many waited for an answer.
+    pub public_overloaded: u64,
     /// ... answered 401.
     pub unauthorized: u64,
     /// Posts stored and acknowledged.
     pub posts_accepted: u64,
-    /// Posts answered 400 or 413: no text, no time, too far ahead, too long.
+    /// Posts answered 400, 413 or 425: no text, no time, too long, too far ahead.
     pub posts_refused: u64,
     /// Posts answered 500 because they could not be stored.
     pub posts_failed: u64,
@@ -44,12 +47,14 @@ pub struct Stats {
     pub logs_pruned: u64,
     /// Maps the node took.
     pub payouts_accepted: u64,
-    /// Maps the node refused or did not get.
+    /// Maps the node refused, or may not have got. One that is not to be reached gets none.
     pub payouts_refused: u64,
     /// Maps sent out of turn because the node was away or paid somebody else.
     pub payouts_sent_again: u64,
     /// Connections, those of `/metrics` too.
     pub control: ControlFigures,
+    /// Nodes that are not to be reached now.
+    pub nodes_away: u64,
     /// The maps, oldest first; see [`SentMaps::all`](crate::SentMaps::all). Not in `/stats.json`.
     #[serde(skip)]
     pub sent_maps: Vec<SentMap>,
@@ -60,6 +65,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) requests: Counter,
     pub(crate) overloaded: Counter,
+    pub(crate) public_overloaded: Counter,
     pub(crate) unauthorized: Counter,
     pub(crate) posts_accepted: Counter,
     pub(crate) posts_repeated: Counter,
@@ -70,17 +76,20 @@ pub(crate) struct Counters {
     pub(crate) payouts_refused: Counter,
     pub(crate) payouts_sent_again: Counter,
     pub(crate) control: ControlCounters,
+    pub(crate) nodes_away: Gauge,
 }
 
 impl Counters {
     pub(crate) fn new(metrics: &mut Metrics) -> Self {
         let control = ControlCounters::default();
         control.register(metrics);
+        let nodes_away = metrics.gauge("nodes_away", "Nodes that are not to be reached now");
         let mut counter = |name: &str, help: &str| metrics.counter(name, help);
         Self {
             control,
             requests: counter("requests", "Requests"),
             overloaded: counter("overloaded", "Requests refused: too many in progress"),
+            public_overloaded: counter("public_overloaded", "Requests of the public refused"),
             unauthorized: counter("unauthorized", "Requests with a wrong password"),
             posts_accepted: counter("posts_accepted", "Logs stored and acknowledged"),
             posts_repeated: counter("posts_repeated", "Logs that were stored before"),
@@ -88,8 +97,9 @@ impl Counters {
             posts_failed: counter("posts_failed", "Logs that could not be stored"),
             logs_pruned: counter("logs_pruned", "Logs deleted as older than the history"),
             payouts_accepted: counter("payouts_accepted", "Maps taken by the node"),
-            payouts_refused: counter("payouts_refused", "Maps refused by the node or not sent"),
+            payouts_refused: counter("payouts_refused", "Maps refused by the node"),
             payouts_sent_again: counter("payouts_sent_again", "Maps sent out of turn"),
+            nodes_away,
         }
     }
 }

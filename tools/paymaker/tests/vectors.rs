@@ -20,6 +20,8 @@ fn history_rules(case: &Value, is_reference: bool) -> HistoryRules {
         slots_to_keep_events: compressor["slotsToKeepEvents"].as_f64().unwrap_or(10.0),
         is_signing: !case["privateSeed"].is_null(),
         reference_slots: is_reference,
+        // The recorded hours are the reference's in every case.
+        reference_hours: true,
         zone: TimeZone::UTC,
     }
 }
@@ -91,7 +93,7 @@ fn run(case: &Value, is_reference: bool) {
     }
     let all = f64::INFINITY;
     check(name, case, &history, is_reference, &case["expected"], all);
-    for at in case["expected_maxtime"].as_array().expect("expected_maxtime") {
+    for at in case["expected_maxtime"].as_array().into_iter().flatten() {
         let max = at["maxtime"].as_f64().expect("maxtime");
         check(name, case, &history, is_reference, &at["result"], max);
     }
@@ -141,6 +143,9 @@ fn without_switches_cases_without_announcements_are_met() {
         let cases = data["cases"].as_array().expect("cases");
         let comparable: Vec<_> = cases.iter().filter(|case| !has_anns(case)).collect();
         comparable.iter().for_each(|case| run(case, false));
-        file.report(comparable.len());
+        // A file of announcements alone is present and has no such case.
+        if !comparable.is_empty() || cases.is_empty() {
+            file.report(comparable.len());
+        }
     }
 }

@@ -12,8 +12,11 @@
 //!
 //! Order of writing: body to a temporary file, fsync, rename, fsync of the directory, line of the
 //! journal, fsync; then the post is acknowledged. A line cut off by a crash is dropped at start.
+//!
+//! A log that has a line was judged when it arrived, by the clock of then, and is read whatever the
+//! clock says at the restart. One without a line is judged by the present clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,11 +34,24 @@ const TEMPORARY: &str = "incoming.tmp";
 #[derive(Debug)]
 pub struct Files {
     dir: PathBuf,
-    journal: File,
-    journal_len: u64,
-    lines: Vec<Line>,
+    journal: Journal,
     // Held as long as the store is open.
     _lock: File,
+}
+
+/// The lines of arrivals, in memory as on the disk.
+#[derive(Debug)]
+struct Journal {
+    dir: PathBuf,
+    file: File,
+    /// Length of what is durable and acknowledged, bytes.
+    len: u64,
+    /// What is behind `len` could not be cut off.
+    is_spoilt: bool,
+    /// The file took its name, but the name may be lost in a power cut.
+    is_name_volatile: bool,
+    lines: Vec<Line>,
+    sync_dir: fn(&Path) -> io::Result<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,21 +111,15 @@ impl Files {
             }
             Err(TryLockError::Error(cause)) => return Err(io_error(dir, cause)),
         }
-        let mut journal = open(JOURNAL)?;
-        let mut bytes = Vec::new();
-        journal.read_to_end(&mut bytes).map_err(|cause| io_error(&dir.join(JOURNAL), cause))?;
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let text = String::from_utf8_lossy(&bytes[..whole]);
-        let lines = text.lines().filter_map(Line::parse).collect();
-        let mut files =
-            Self { dir: dir.to_owned(), journal, journal_len: whole as u64, lines, _lock: lock };
-        files.cut_journal().map_err(|cause| io_error(&dir.join(JOURNAL), cause))?;
-        Ok(files)
+        let file = open(JOURNAL)?;
+        let journal =
+            Journal::read(dir, file).map_err(|cause| io_error(&dir.join(JOURNAL), cause))?;
+        Ok(Self { dir: dir.to_owned(), journal, _lock: lock })
     }
 
-    fn cut_journal(&mut self) -> io::Result<()> {
-        self.journal.set_len(self.journal_len)?;
-        self.journal.seek(SeekFrom::Start(self.journal_len)).map(drop)
+    fn journal_error(&self) -> impl FnOnce(io::Error) -> LedgerError {
+        let path = self.dir.join(JOURNAL);
+        move |cause| io_error(&path, cause)
     }
 
     fn write_body(&self, name: &str, log: &str) -> io::Result<Stored> {
@@ -128,20 +138,6 @@ impl Files {
         fs::rename(&temporary, &path)?;
         sync_dir(&self.dir)?;
         Ok(Stored::New)
-    }
-
-    fn append(&mut self, line: Line) -> io::Result<()> {
-        let text = line.to_text();
-        let written =
-            self.journal.write_all(text.as_bytes()).and_then(|()| self.journal.sync_data());
-        if let Err(cause) = written {
-            // What was refused must not be found at the next start.
-            self.cut_journal()?;
-            return Err(cause);
-        }
-        self.journal_len += text.len() as u64;
-        self.lines.push(line);
-        Ok(())
     }
 
     /// Names of logs, in order of name, and their numbers.
@@ -166,23 +162,82 @@ impl Files {
             Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
         })
     }
+}
 
-    fn rewrite_journal(&mut self) -> io::Result<()> {
+impl Journal {
+    /// Takes over a journal; a line that a crash cut off is dropped.
+    fn read(dir: &Path, mut file: File) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let text = String::from_utf8_lossy(&bytes[..whole]);
+        let lines = text.lines().filter_map(Line::parse).collect();
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            file,
+            len: whole as u64,
+            is_spoilt: true,
+            is_name_volatile: false,
+            lines,
+            sync_dir,
+        };
+        journal.heal()?;
+        Ok(journal)
+    }
+
+    /// Cuts off what was refused: it must not be found at the next start. Makes the name durable.
+    fn heal(&mut self) -> io::Result<()> {
+        if self.is_spoilt {
+            self.file.set_len(self.len)?;
+            self.file.seek(SeekFrom::Start(self.len))?;
+            self.is_spoilt = false;
+        }
+        if self.is_name_volatile {
+            (self.sync_dir)(&self.dir)?;
+            self.is_name_volatile = false;
+        }
+        Ok(())
+    }
+
+    /// Makes a line durable, or leaves nothing of it.
+    fn append(&mut self, line: Line) -> io::Result<()> {
+        self.heal()?;
+        let text = line.to_text();
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if let Err(cause) = written {
+            self.is_spoilt = true;
+            // What can not be cut off now is cut off before the next line.
+            let _ = self.heal();
+            return Err(cause);
+        }
+        self.len += text.len() as u64;
+        self.lines.push(line);
+        Ok(())
+    }
+
+    /// Drops the lines of logs older than `before_ms`. After an error the journal is the old one or
+    /// the new one, on the disk and in memory alike.
+    fn forget(&mut self, before_ms: f64) -> io::Result<()> {
+        let is_kept = |line: &&Line| number_of(&line.name).is_some_and(|n| n >= before_ms);
+        let lines: Vec<Line> = self.lines.iter().filter(is_kept).cloned().collect();
+        if lines.len() == self.lines.len() {
+            return Ok(());
+        }
         let temporary = self.dir.join("arrivals.tmp");
-        let text: String = self.lines.iter().map(Line::to_text).collect();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)?;
+        let text: String = lines.iter().map(Line::to_text).collect();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let mut file = options.open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, self.dir.join(JOURNAL))?;
-        sync_dir(&self.dir)?;
-        self.journal = file;
-        self.journal_len = text.len() as u64;
-        Ok(())
+        // From here on the old file has no name: what would be written there would be lost.
+        self.file = file;
+        self.len = text.len() as u64;
+        self.lines = lines;
+        self.is_spoilt = false;
+        self.is_name_volatile = true;
+        self.heal()
     }
 }
 
@@ -194,7 +249,7 @@ impl Ledger for Files {
         let path = self.dir.join(&name);
         let stored = self.write_body(&name, log).map_err(|cause| io_error(&path, cause))?;
         let line = Line { now_ms: arrival.now_ms, known_ms: arrival.known_ms, name };
-        self.append(line).map_err(|cause| io_error(&self.dir.join(JOURNAL), cause))?;
+        self.journal.append(line).map_err(self.journal_error())?;
         Ok(stored)
     }
 
@@ -205,18 +260,21 @@ impl Ledger for Files {
         depth_ms: f64,
         take: &mut dyn FnMut(Replayed<'_>),
     ) -> Result<(), LedgerError> {
+        // What was acknowledged is read whatever the clock says now (spec 05, 16.7).
+        let arrived: HashMap<&str, f64> =
+            self.journal.lines.iter().map(|line| (line.name.as_str(), line.now_ms)).collect();
         let mut names = self.names()?;
-        names.retain(|name| number_of(name).is_some_and(|n| n <= now_ms + AHEAD_MS_MAX));
-        let greatest = |names: &BTreeSet<String>| {
-            names.iter().filter_map(|name| number_of(name)).fold(0.0, f64::max)
-        };
+        names.retain(|name| {
+            let is_near = number_of(name).is_some_and(|n| n <= now_ms + AHEAD_MS_MAX);
+            is_near || arrived.contains_key(name.as_str())
+        });
         let newest_ms = greatest(&names);
         let mut unknown = names.clone();
         if order == Order::Arrival {
             // Twice the depth: the credit of the oldest share that counts depends on blocks that
             // may be as much older.
             let oldest = newest_ms - 2.0 * depth_ms;
-            for line in &self.lines {
+            for line in &self.journal.lines {
                 if !names.contains(&line.name) {
                     continue;
                 }
@@ -234,12 +292,18 @@ impl Ledger for Files {
         let known_ms = greatest(&unknown);
         unknown.retain(|name| number_of(name).is_some_and(|n| n >= known_ms - depth_ms));
         take(Replayed::Unknown(known_ms));
+        let mut adopted = Vec::new();
         for (index, name) in unknown.into_iter().enumerate() {
-            take(Replayed::Named(index, now_ms, &self.read(&name)?));
-            if order == Order::Arrival {
-                let known_ms = known_ms.max(newest_ms);
-                self.append(Line { now_ms, known_ms, name })
-                    .map_err(|cause| io_error(&self.dir.join(JOURNAL), cause))?;
+            let judged_ms = arrived.get(name.as_str()).map_or(now_ms, |ms| ms.max(now_ms));
+            take(Replayed::Named(index, judged_ms, &self.read(&name)?));
+            adopted.push(name);
+        }
+        if order == Order::Arrival {
+            let known_ms = known_ms.max(newest_ms);
+            for name in adopted {
+                self.journal
+                    .append(Line { now_ms, known_ms, name })
+                    .map_err(self.journal_error())?;
             }
         }
         Ok(())
@@ -255,12 +319,14 @@ impl Ledger for Files {
                 removed += 1;
             }
         }
-        if removed > 0 {
-            self.lines.retain(|line| number_of(&line.name).is_some_and(|n| n >= before_ms));
-            self.rewrite_journal().map_err(|cause| io_error(&self.dir.join(JOURNAL), cause))?;
-        }
+        self.journal.forget(before_ms).map_err(self.journal_error())?;
         Ok(removed)
     }
+}
+
+/// The greatest number among names of logs; 0 when there is none.
+fn greatest(names: &BTreeSet<String>) -> f64 {
+    names.iter().filter_map(|name| number_of(name)).fold(0.0, f64::max)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -343,7 +409,72 @@ mod tests {
         // A directory in the place of the file can not be replaced by it.
         fs::create_dir(dir.path().join("paylog_500_aa.bin")).expect("mkdir");
         files.store(&arrival(500.0), "aa", "x\n").expect_err("not stored");
-        assert!(files.lines.is_empty());
+        assert!(files.journal.lines.is_empty());
         files.store(&arrival(501.0), "bb", "y\n").expect("stored");
+    }
+
+    /// The clock was set back between two runs, by more than may be ahead.
+    #[test]
+    fn what_was_acknowledged_is_read_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut files = Files::open(dir.path()).expect("open");
+        let ahead = 2e12 + 7_200_000.0;
+        let arrival = Arrival { now_ms: ahead, known_ms: 0.0, newest_ms: ahead };
+        let log = format!("{{\"time\":{ahead}}}\n");
+        files.store(&arrival, "aa", &log).expect("store");
+        // Nobody judged this one yet.
+        fs::write(dir.path().join("paylog_2000007200000_bb.bin"), "unknown\n").expect("write");
+        drop(files);
+        let mut files = Files::open(dir.path()).expect("open");
+        let read = [format!("log {log}"), "newest 0".to_owned()];
+        assert_eq!(replayed(&mut files, Order::Arrival), read);
+        let mut judged_by = Vec::new();
+        let mut take = |step: Replayed<'_>| {
+            if let Replayed::Named(_, now_ms, _) = step {
+                judged_by.push(now_ms);
+            }
+        };
+        files.replay(Order::Name, 2e12, 1000.0, &mut take).expect("replay");
+        assert_eq!(judged_by, [ahead]);
+    }
+
+    /// A directory that can not be flushed while the journal takes its new name.
+    #[test]
+    fn a_journal_that_was_rewritten_is_the_one_written_to() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut files = Files::open(dir.path()).expect("open");
+        files.store(&arrival(400.0), "aa", "old\n").expect("store");
+        files.store(&arrival(500.0), "bb", "kept\n").expect("store");
+        files.journal.sync_dir = |_| Err(io::Error::other("no flush"));
+        files.prune(450.0).expect_err("not flushed");
+        let on_disk = |files: &Files| {
+            let text: String = files.journal.lines.iter().map(Line::to_text).collect();
+            assert_eq!(fs::read_to_string(dir.path().join(JOURNAL)).expect("journal"), text);
+            files.journal.lines.len()
+        };
+        assert_eq!(on_disk(&files), 1);
+        // Nothing is acknowledged whose line could go with the name of the journal.
+        files.store(&arrival(600.0), "cc", "refused\n").expect_err("not flushed");
+        assert_eq!(on_disk(&files), 1);
+        files.journal.sync_dir = sync_dir;
+        files.store(&arrival(600.0), "cc", "refused\n").expect("store");
+        assert_eq!(on_disk(&files), 2);
+        drop(files);
+        let mut files = Files::open(dir.path()).expect("open");
+        let read = ["log kept\n", "log refused\n", "newest 0"];
+        assert_eq!(replayed(&mut files, Order::Arrival), read);
+    }
+
+    #[test]
+    fn what_can_not_be_cut_off_now_is_cut_off_before_the_next_line() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut files = Files::open(dir.path()).expect("open");
+        files.store(&arrival(500.0), "aa", "x\n").expect("store");
+        files.journal.file.write_all(b"5 5 paylog_4").expect("half a line");
+        files.journal.is_spoilt = true;
+        files.store(&arrival(501.0), "bb", "y\n").expect("store");
+        drop(files);
+        let mut files = Files::open(dir.path()).expect("open");
+        assert_eq!(replayed(&mut files, Order::Arrival), ["log x\n", "log y\n", "newest 0"]);
     }
 }
