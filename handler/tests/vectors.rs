@@ -122,7 +122,7 @@ async fn anns() {
     }
     for file in vectors::files("pool", "anns", "json") {
         let json = file.json();
-        let binary = file.companion("bin");
+        let Some(binary) = vectors::named("pool", &file.companion("bin").name) else { continue };
         let body = binary.bytes();
         let anns = Announcement::slice_from_bytes(&body).unwrap();
         let listed = json["anns"].as_array().unwrap();

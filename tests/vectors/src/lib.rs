@@ -147,6 +147,16 @@ pub fn files(topic: &str, prefix: &str, ending: &str) -> Vec<VectorFile> {
     found
 }
 
+/// A file of the set that another one names, or `None`, said aloud: a set may hold fewer files.
+pub fn named(topic: &str, name: &str) -> Option<VectorFile> {
+    let path = dir().join(topic).join(name);
+    if path.is_file() {
+        return Some(VectorFile { name: name.to_owned(), path });
+    }
+    say(&format!("vectors: {topic}/{name} is not in this set, what needs it is skipped"));
+    None
+}
+
 /// A file of the project's own copy, whatever `PACKETCRYPT_VECTORS` says: for tests that need some
 /// real data and are not about the vectors.
 pub fn own(topic: &str, name: &str) -> VectorFile {
