@@ -5,6 +5,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use packetcrypt_net::hw;
+
 use crate::report::{Figure, Row};
 use crate::{Bench, Progress};
 
@@ -104,7 +106,12 @@ impl Bench<'_> {
         let on_thread = &on_thread;
         let of_threads: Vec<Vec<Round>> = thread::scope(|scope| {
             let others: Vec<_> = (1..threads)
-                .map(|number| scope.spawn(move || on_thread(number, &mut |_| ())))
+                .map(|number| {
+                    scope.spawn(move || {
+                        keep_apart(number, threads);
+                        on_thread(number, &mut |_| ())
+                    })
+                })
                 .collect();
             let first = on_thread(0, &mut |round| {
                 (self.progress)(Progress::Round { work, round, rounds });
@@ -113,6 +120,16 @@ impl Bench<'_> {
             core::iter::once(first).chain(others).collect()
         });
         row(work, unit, &of_threads)
+    }
+}
+
+/// Pins a thread beside the first, which is left where it is, to a CPU of its own if there is one.
+/// Where two share a CPU for a part of a round they are measured as half as fast.
+fn keep_apart(number: usize, threads: usize) {
+    let cpus = hw::available_cpus();
+    if threads == cpus.len() {
+        // Elsewhere than on Linux the scheduler decides.
+        let _ = hw::pin_thread(cpus.cpus()[number]);
     }
 }
 
