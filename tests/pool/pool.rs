@@ -60,12 +60,12 @@ async fn a_pool_on_a_node_outside() {
     assert!(refused.contains("3 peers") && refused.contains("--yes-real-network"), "{refused}");
     assert!(node.payouts().len() == 1, "nobody told it whom to pay");
     let test = TestPool::start_with(Config { any_network: true, ..config }).await;
-    test.until_blocks(2).await;
-    let summary = test.finish().await;
-    let on_chain =
-        node.with_chain(|chain| chain.main_from(0).filter(|b| !b.is_placeholder()).count());
     // Of two blocks of one height one stays.
-    assert!(on_chain >= 2 && on_chain <= summary.blocks as usize, "{on_chain} {summary}");
+    let on_chain =
+        || node.with_chain(|chain| chain.main_from(0).filter(|b| !b.is_placeholder()).count());
+    test.until("two blocks on the chain", |_| on_chain() >= 2).await;
+    let summary = test.finish().await;
+    assert!(on_chain() <= summary.blocks as usize, "{} {summary}", on_chain());
     assert_eq!(node.refused(), Vec::<String>::new());
     shutdown.trigger();
 }
