@@ -8,8 +8,9 @@
 
 use packetcrypt_node::NodeInfo;
 
-/// Difficulty up to which a chain counts as a private one. 1 is 4096 hashes (spec 06, 1.2); the main
-/// network has been far above this since its first weeks.
+/// Difficulty up to which a chain counts as a private one. 1 is 4096 hashes (spec 06, 1.2): the hardest
+/// block is 4 million hashes, of which a run has its first within minutes. A network that others mine
+/// on is harder, unless it is very young; then its node has peers.
 pub const DIFFICULTY_MAX: f64 = 1000.0;
 
 /// Why a node may be one of a network that others use.
