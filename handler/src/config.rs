@@ -43,6 +43,8 @@ pub struct Config {
     pub block_miner_passwd: Secret,
     /// Addresses that may subscribe to the sprayer. Default empty: everybody with the password.
     pub subscribers_allow: Vec<IpAddr>,
+    /// Addresses that may download announcement files. Default empty: everybody, also another pool.
+    pub downloaders_allow: Vec<IpAddr>,
     /// Part of the announcements whose proof is not checked, 0 to 1. Default 0: all are checked.
     pub skip_check_chance: f64,
     /// Threads that check proofs. Default 0: one a core.
@@ -113,6 +115,7 @@ impl Default for Config {
             bind_pvt: None,
             block_miner_passwd: Secret::default(),
             subscribers_allow: Vec::new(),
+            downloaders_allow: Vec::new(),
             skip_check_chance: 0.0,
             num_workers: 0,
             executor: None,

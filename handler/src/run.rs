@@ -1,6 +1,6 @@
 //! Starting and ending a handler.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -261,6 +261,7 @@ fn front(
             config.post_anns_max * packetcrypt_proto::ANNOUNCEMENT_BYTES,
         ),
         budgets: Budgets::new(config.source_limits()),
+        downloaders: config.downloaders_allow.iter().map(IpAddr::to_canonical).collect(),
         reader,
         clock,
         post_anns_max: config.post_anns_max,

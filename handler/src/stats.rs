@@ -44,6 +44,7 @@ pub(crate) struct Counters {
     pub(crate) commit_failures: Counter,
     pub(crate) bytes_downloaded: Counter,
     pub(crate) downloads: Counter,
+    pub(crate) downloads_refused: Counter,
     pub(crate) control: ControlCounters,
     refusals: Family<Reason, Counter>,
 }
@@ -88,6 +89,8 @@ pub struct Stats {
     pub damaged_runs: u64,
     /// Range downloads answered with data.
     pub downloads: u64,
+    /// Requests for files or their index from addresses that may not download.
+    pub downloads_refused: u64,
     /// Bytes of announcements sent to downloaders.
     pub bytes_downloaded: u64,
     /// The parent blocks whose announcements are taken, highest first.
@@ -187,6 +190,7 @@ impl Counters {
             commits: counter("commits", "Batches of posts made durable together"),
             commit_failures: counter("commit_failures", "Batches that could not be made durable"),
             downloads: counter("downloads", "Range downloads answered with data"),
+            downloads_refused: counter("downloads_refused", "Downloads from other addresses"),
             bytes_downloaded: counter("bytes_downloaded", "Announcement bytes sent"),
             control,
             refusals,
@@ -240,6 +244,7 @@ impl Counters {
             commits: self.commits.get(),
             commit_failures: self.commit_failures.get(),
             downloads: self.downloads.get(),
+            downloads_refused: self.downloads_refused.get(),
             bytes_downloaded: self.bytes_downloaded.get(),
             control: self.control.figures(),
             refusals,

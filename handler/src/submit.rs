@@ -1,5 +1,6 @@
 //! One request: `POST /submit` from its head to its reply, and the downloads beside it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub(crate) struct Front {
     pub(crate) bodies: Arc<BodyMemory>,
     /// The budgets of the sources.
     pub(crate) budgets: Budgets,
+    /// Who may download; empty: everybody.
+    pub(crate) downloaders: HashSet<IpAddr>,
     /// Published announcements.
     pub(crate) reader: Reader,
     /// The clock.
@@ -71,6 +74,10 @@ impl<E: Engine> Service<E> for FrontService<E> {
             "POST" if request.head.path() == SUBMIT_PATH => self.front.submit(request).await,
             "POST" => Response::text(404, "Not found"),
             "GET" | "HEAD" => match Download::parse(request.head.target()) {
+                Some(_) if !self.front.may_download(request.peer.ip()) => {
+                    self.front.counters.downloads_refused.inc();
+                    Response::text(403, "downloads are not for your address")
+                }
                 Some(download) => self.download(download, &request.head).await,
                 None => Response::text(405, "HTTP method not allowed"),
             },
@@ -114,6 +121,10 @@ impl<E: Engine> FrontService<E> {
 }
 
 impl Front {
+    fn may_download(&self, peer: IpAddr) -> bool {
+        self.downloaders.is_empty() || self.downloaders.contains(&peer.to_canonical())
+    }
+
     async fn submit<E: Engine>(&self, request: &mut Request<'_, E>) -> Response {
         let (head, parent) = match self.admit(request) {
             Ok(admitted) => admitted,

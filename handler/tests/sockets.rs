@@ -405,6 +405,21 @@ async fn subscribers_get_what_is_accepted() {
     scene.handler.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_are_for_those_who_may() {
+    for (allowed, status) in [("127.0.0.2", "403"), ("127.0.0.1", "200")] {
+        let scene = scene(|config| config.downloaders_allow = vec![allowed.parse().unwrap()]).await;
+        counts(&scene.post(&scene.anns.bytes).await);
+        for target in ["/anns/index.json", "/anns/anns_0.bin"] {
+            let (head, _) = scene.handler.get(target, "").await;
+            assert_eq!(head.split(' ').nth(1), Some(status), "{target} {allowed}: {head}");
+        }
+        let refused = scene.handler.running.stats().downloads_refused;
+        assert_eq!(refused, if status == "403" { 2 } else { 0 });
+        scene.handler.stop().await;
+    }
+}
+
 async fn wait_until(mut is_so: impl FnMut() -> bool) {
     for _ in 0..6000 {
         if is_so() {
@@ -423,5 +438,5 @@ fn io_uring_forbidden() {
     tests.args(["--skip", "io_uring_forbidden"]).env(pool::ENGINE_VARIABLE, "epoll (tokio)");
     let outcome = seccomp::without_io_uring(&mut tests).output().unwrap();
     let told = String::from_utf8_lossy(&outcome.stdout);
-    assert!(outcome.status.success() && told.contains("test result: ok. 10 passed"), "{outcome:?}");
+    assert!(outcome.status.success() && told.contains("test result: ok. 11 passed"), "{outcome:?}");
 }

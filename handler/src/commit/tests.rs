@@ -70,6 +70,7 @@ fn bench(capacity: usize) -> Bench {
         queue: PostQueue::new(1),
         bodies: BodyMemory::new(1 << 20, 1 << 20, 1 << 20),
         budgets: Budgets::new(limits),
+        downloaders: HashSet::new(),
         reader: store.reader(),
         clock: Arc::new(TestClock::new(1_700_000_000_000)),
         post_anns_max: 8,

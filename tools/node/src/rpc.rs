@@ -20,6 +20,8 @@ use crate::{Node, ShareToCheck};
 
 /// The `id` of our requests; the node only echoes it.
 const REQUEST_ID: &str = "packetcrypt";
+/// Hands a block over.
+const SUBMIT_BLOCK: &str = "submitblock";
 /// Calls that a node answers from memory, and the longest time for one: a node that hangs must be
 /// noticed soon, and a master that follows it must be back soon after it.
 const QUICK_CALLS: [&str; 5] =
@@ -40,8 +42,8 @@ pub struct RpcConfig {
     pub user: String,
     /// Password of basic authentication; never shown. Default empty.
     pub password: String,
-    /// Most calls in progress, of all roles that share this client. The node's own bound is 10 for
-    /// all its users. Default 4.
+    /// Most calls in progress, of all roles that share this client; a block is handed over beside
+    /// them. The node's own bound is 10 for all its users. Default 4.
     pub calls_max: usize,
     /// Longest time for a connection, in milliseconds. Default 5000.
     pub connect_ms_max: u64,
@@ -97,6 +99,8 @@ pub struct RpcNode {
     user: String,
     password: String,
     calls: Semaphore,
+    /// For blocks alone: one that waits for others to be checked may come too late.
+    block_calls: Semaphore,
     call_ms_max: u64,
     reply_bytes_max: usize,
     /// Index of the node in use.
@@ -153,6 +157,7 @@ impl RpcNode {
             user: config.user.clone(),
             password: config.password.clone(),
             calls: Semaphore::new(config.calls_max),
+            block_calls: Semaphore::new(1),
             call_ms_max: config.call_ms_max,
             reply_bytes_max: config.reply_bytes_max,
             current: AtomicUsize::new(0),
@@ -255,7 +260,8 @@ impl RpcNode {
     /// Posts a request to the node in use, or to the next one when there is no connection: only
     /// then is it certain that the call was not made.
     async fn post(&self, method: &str, request: String) -> Result<Value, NodeError> {
-        let _permit = self.calls.acquire().await.expect("the semaphore is never closed");
+        let calls = if method == SUBMIT_BLOCK { &self.block_calls } else { &self.calls };
+        let _permit = calls.acquire().await.expect("the semaphore is never closed");
         let mut last = None;
         self.go_back(Instant::now());
         for _ in &self.urls {
@@ -452,7 +458,7 @@ impl Node for RpcNode {
 
     async fn submit_block(&self, block: &[u8]) -> Result<SubmitVerdict, NodeError> {
         let params = json!([hex::encode(block)]);
-        self.typed("submitblock", params, SubmitVerdict::from_json).await
+        self.typed(SUBMIT_BLOCK, params, SubmitVerdict::from_json).await
     }
 
     async fn configure_mining_payouts(&self, weights: &[(String, f64)]) -> Result<(), NodeError> {

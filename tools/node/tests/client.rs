@@ -95,6 +95,27 @@ async fn calls_in_progress_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_block_waits_for_no_other_call() {
+    let (url, most) = serve(Vec::new(), Duration::from_secs(60)).await;
+    let node = Arc::new(RpcNode::new(&client(&[&url])).unwrap());
+    let until = async |calls: usize| {
+        let reached = async {
+            while most.load(Ordering::SeqCst) < calls {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the calls");
+    };
+    for _ in 0..6 {
+        let node = node.clone();
+        tokio::spawn(async move { node.call("getblockcount", serde_json::json!([])).await });
+    }
+    until(4).await;
+    tokio::spawn(async move { node.submit_block(&[0; 100]).await });
+    until(5).await;
+}
+
+#[tokio::test]
 async fn the_next_node_is_taken_when_one_is_away() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone_url = format!("http://{}", gone.local_addr().unwrap());
