@@ -65,7 +65,7 @@ pub(crate) struct PoolSettings {
     #[arg(short = 'C', long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Set a key of this role, before environment and file; may be repeated. Of roles with a node
-    /// also a key of [node], e.g. --set node.urls=http://10.0.0.5:64765
+    /// also a key of the node table, e.g. --set node.urls=http://10.0.0.5:64765
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Print the settings and where each one comes from, and end
