@@ -61,10 +61,18 @@ impl Follower {
             let Some(update) = update else { return Ok(()) };
             self.check_listed(&update.config, is_first)?;
             is_first = false;
-            if let Some(work) = self.announce(update) {
-                wanted = self.complete(Some(work)).await;
+            let is_work_told = update.work.is_some();
+            match self.announce(update) {
+                Some(work) => wanted = self.complete(Some(work)).await,
+                // The present work again: no other one is wanted any more.
+                None if is_work_told => wanted = wanted.filter(|work| self.is_present(work)),
+                None => {}
             }
         }
+    }
+
+    fn is_present(&self, work: &Arc<Work>) -> bool {
+        self.works.borrow().present().is_some_and(|present| Arc::ptr_eq(present, work))
     }
 
     fn check_listed(&self, config: &MasterConfig, is_first: bool) -> Result<(), RunError> {
@@ -127,12 +135,12 @@ impl Follower {
     }
 
     fn advance(&self, work: Arc<Work>) {
-        let former = self.works.borrow().present().cloned();
-        if former.as_ref().is_some_and(|former| Arc::ptr_eq(former, &work)) {
+        if self.is_present(&work) {
             // Wakes who waits for its template.
             self.works.send_modify(|_| {});
             return;
         }
+        let former = self.works.borrow().present().cloned();
         let hash = work.file.previous_hash();
         let height = work.file.height;
         let grace = Duration::from_millis(self.config.previous_work_grace_ms);

@@ -578,6 +578,36 @@ async fn statistics_are_served_and_errors_of_the_start_are_told() {
     pool.stop().await.1.unwrap();
 }
 
+/// The share of [`SHARE`] as it is mined with a work.
+fn share_of(file: &WorkFile) -> ShareUpload {
+    let upload = SHARE.upload();
+    let commitment = packetcrypt_core::block::Commitment(*upload.commitment());
+    let mut proof = upload.header_and_proof().to_vec();
+    proof[36..68].copy_from_slice(&file.merkle_root_with(&commitment).unwrap().0);
+    ShareUpload::new(*upload.commitment(), proof).unwrap()
+}
+
+#[tokio::test]
+async fn a_refreshed_work_without_its_template_leaves_the_one_before() {
+    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
+    let target = packetcrypt_core::bytes::CompactTarget(0x1d03_fffc);
+    let templates = [5, 6].map(work_of_time);
+    let files = templates.each_ref().map(|t| WorkFile::from_template(t, None, target, target));
+    pool.advance(&files[0].to_bytes(), &templates[0].to_bytes()).await;
+    // The work is the new one already, its template is not.
+    pool.publish(&files[1].to_bytes(), &templates[0].to_bytes());
+    // Some polls later.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    event_of(&pool.share(&share_of(&files[0]).to_json()).await);
+    assert_eq!(pool.handler.stats().works_refreshed, 0);
+    pool.publish(&files[1].to_bytes(), &templates[1].to_bytes());
+    pool.until("the refresh", |stats| stats.works_refreshed == 1).await;
+    let (_, warnings) = event_of(&pool.share(&share_of(&files[1]).to_json()).await);
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
 #[tokio::test]
 async fn shares_and_blocks_of_a_work_that_was_refreshed_are_as_good_as_of_the_new_one() {
     let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
@@ -590,11 +620,7 @@ async fn shares_and_blocks_of_a_work_that_was_refreshed_are_as_good_as_of_the_ne
     pool.until("the refresh", |stats| stats.works_refreshed == 1).await;
     pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
     for (file, template) in files.iter().zip(&templates) {
-        let upload = SHARE.upload();
-        let commitment = packetcrypt_core::block::Commitment(*upload.commitment());
-        let mut proof = upload.header_and_proof().to_vec();
-        proof[36..68].copy_from_slice(&file.merkle_root_with(&commitment).unwrap().0);
-        let upload = ShareUpload::new(*upload.commitment(), proof).unwrap();
+        let upload = share_of(file);
         let (event, warnings) = event_of(&pool.share(&upload.to_json()).await);
         assert_eq!((event.block, warnings.len()), (true, 0));
         let calls = pool.node.share_calls();

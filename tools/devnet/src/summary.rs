@@ -297,8 +297,9 @@ fn check_nothing_dropped(stats: &PoolStats) -> Check {
         stats.ann_handlers.iter().map(|s| s.commit_failures + s.worker_panics).sum();
     let damaged: u64 = stats.ann_handlers.iter().map(|s| s.damaged_runs).sum();
     let shares: u64 = stats.block_miner.iter().map(|s| s.shares.lost).sum();
-    let logs = || stats.ann_handlers.iter().filter_map(|s| s.pay_log.as_ref());
-    let unlogged: u64 = logs().map(|log| log.refused + log.failed).sum();
+    let of_ann_handlers = stats.ann_handlers.iter().filter_map(|s| s.pay_log.as_ref());
+    let logs = of_ann_handlers.chain(stats.block_handler.iter().map(|s| &s.pay_log));
+    let unlogged: u64 = logs.map(|log| log.refused + log.failed + log.files_refused).sum();
     let sprayers = || stats.ann_handlers.iter().filter_map(|s| s.sprayer.as_ref());
     let unsent: u64 = sprayers()
         .map(|s| {
@@ -318,8 +319,8 @@ fn check_nothing_dropped(stats: &PoolStats) -> Check {
     let dropped = [overflow, unsent, untaken, failures, damaged, unlogged, uncredited, shares];
     let detail = format!(
         "announcements dropped from the miner's queues {overflow}, by sprayers {unsent}, at the \
-         block miner {untaken}; failed commits {failures}, damaged files {damaged}, events not \
-         logged {unlogged}, not credited {uncredited}; shares lost {shares}"
+         block miner {untaken}; failed commits {failures}, damaged files {damaged}, events or files \
+         of events not logged or refused {unlogged}, events not credited {uncredited}; shares lost {shares}"
     );
     check(name, dropped.iter().all(|&count| count == 0), detail)
 }
@@ -442,6 +443,11 @@ mod tests {
                 refused: 1,
                 ..packetcrypt_net::paylog::PayLogStats::default()
             });
+        });
+        breaks(check_nothing_dropped, |stats| {
+            let mut handler = packetcrypt_blkhandler::Stats::default();
+            handler.pay_log.files_refused = 1;
+            stats.block_handler.push(handler);
         });
         breaks(check_nothing_dropped, |stats| {
             let mut miner = packetcrypt_blockminer::Stats::default();

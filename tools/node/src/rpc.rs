@@ -99,7 +99,7 @@ pub struct RpcNode {
     user: String,
     password: String,
     calls: Semaphore,
-    /// For blocks alone: one that waits for others to be checked may come too late.
+    /// A place for blocks alone: one that waits for others to be checked may come too late.
     block_calls: Semaphore,
     call_ms_max: u64,
     reply_bytes_max: usize,
@@ -260,8 +260,17 @@ impl RpcNode {
     /// Posts a request to the node in use, or to the next one when there is no connection: only
     /// then is it certain that the call was not made.
     async fn post(&self, method: &str, request: String) -> Result<Value, NodeError> {
-        let calls = if method == SUBMIT_BLOCK { &self.block_calls } else { &self.calls };
-        let _permit = calls.acquire().await.expect("the semaphore is never closed");
+        let permit = if method == SUBMIT_BLOCK {
+            // A second block waits neither for the first nor for all others.
+            tokio::select! {
+                biased;
+                permit = self.block_calls.acquire() => permit,
+                permit = self.calls.acquire() => permit,
+            }
+        } else {
+            self.calls.acquire().await
+        };
+        let _permit = permit.expect("the semaphores are never closed");
         let mut last = None;
         self.go_back(Instant::now());
         for _ in &self.urls {

@@ -98,7 +98,7 @@ async fn calls_in_progress_are_bounded() {
 async fn a_block_waits_for_no_other_call() {
     let (url, most) = serve(Vec::new(), Duration::from_secs(60)).await;
     let node = Arc::new(RpcNode::new(&client(&[&url])).unwrap());
-    let until = async |calls: usize| {
+    let until = async |most: &AtomicUsize, calls: usize| {
         let reached = async {
             while most.load(Ordering::SeqCst) < calls {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -106,13 +106,28 @@ async fn a_block_waits_for_no_other_call() {
         };
         tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the calls");
     };
+    let submit = |node: &Arc<RpcNode>| {
+        let node = node.clone();
+        tokio::spawn(async move { node.submit_block(&[0; 100]).await });
+    };
+    // The first takes the place that blocks have, the second one of the four of all.
+    submit(&node);
+    submit(&node);
+    until(&most, 2).await;
     for _ in 0..6 {
         let node = node.clone();
         tokio::spawn(async move { node.call("getblockcount", serde_json::json!([])).await });
     }
-    until(4).await;
-    tokio::spawn(async move { node.submit_block(&[0; 100]).await });
-    until(5).await;
+    until(&most, 5).await;
+    let (url, most) = serve(Vec::new(), Duration::from_secs(60)).await;
+    let node = Arc::new(RpcNode::new(&client(&[&url])).unwrap());
+    for _ in 0..6 {
+        let node = node.clone();
+        tokio::spawn(async move { node.call("getblockcount", serde_json::json!([])).await });
+    }
+    until(&most, 4).await;
+    submit(&node);
+    until(&most, 5).await;
 }
 
 #[tokio::test]

@@ -44,6 +44,15 @@ fn every_command_has_help() {
         assert_eq!(code, 0);
         assert!(output.contains("Usage:"), "{output}");
     }
+    for (kind, line) in [
+        ("ann", "The announcement miner: jobs"),
+        ("blk", "The block miner: trees"),
+        ("ingest", "Announcements into the block miner"),
+        ("dump-program", "Print the random program"),
+    ] {
+        let (_, output, _) = outcome(packetcrypt(dir.path()).args(["bench", kind, "--help"]));
+        assert!(output.starts_with(line), "{output}");
+    }
     assert_eq!(outcome(packetcrypt(dir.path()).arg("--nonsense")).0, 2);
     assert_eq!(outcome(&mut packetcrypt(dir.path())).0, 2);
 }

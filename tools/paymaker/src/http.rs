@@ -176,6 +176,7 @@ async fn post(service: &Arc<Service>, request: Request) -> Response {
         }
         // No fault of the log: its sender may try again.
         Err(cause) => {
+            service.counters.posts_cut.inc();
             let text = format!("the log did not arrive whole: {cause}");
             return failed(StatusCode::REQUEST_TIMEOUT, text);
         }

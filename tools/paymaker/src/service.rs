@@ -253,6 +253,7 @@ impl Service {
             unauthorized: counters.unauthorized.get(),
             posts_accepted: counters.posts_accepted.get(),
             posts_refused: counters.posts_refused.get(),
+            posts_cut: counters.posts_cut.get(),
             posts_failed: counters.posts_failed.get(),
             events: figures.map(|figures| figures.events).unwrap_or_default(),
             events_read_back: self.read_back.load(Ordering::Relaxed),

@@ -28,6 +28,8 @@ pub struct Stats {
     pub posts_accepted: u64,
     /// Posts answered 400, 413 or 425: no text, no time, too long, too far ahead.
     pub posts_refused: u64,
+    /// Posts answered 408 because their body did not arrive whole.
+    pub posts_cut: u64,
     /// Posts answered 500 because they could not be stored.
     pub posts_failed: u64,
     /// What became of the lines of accepted posts; those of a log that was stored before are not
@@ -70,6 +72,7 @@ pub(crate) struct Counters {
     pub(crate) posts_accepted: Counter,
     pub(crate) posts_repeated: Counter,
     pub(crate) posts_refused: Counter,
+    pub(crate) posts_cut: Counter,
     pub(crate) posts_failed: Counter,
     pub(crate) logs_pruned: Counter,
     pub(crate) payouts_accepted: Counter,
@@ -94,6 +97,7 @@ impl Counters {
             posts_accepted: counter("posts_accepted", "Logs stored and acknowledged"),
             posts_repeated: counter("posts_repeated", "Logs that were stored before"),
             posts_refused: counter("posts_refused", "Logs that can not be taken"),
+            posts_cut: counter("posts_cut", "Logs that did not arrive whole"),
             posts_failed: counter("posts_failed", "Logs that could not be stored"),
             logs_pruned: counter("logs_pruned", "Logs deleted as older than the history"),
             payouts_accepted: counter("payouts_accepted", "Maps taken by the node"),

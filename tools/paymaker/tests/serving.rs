@@ -205,6 +205,21 @@ async fn logs_that_can_not_be_taken_now_are_told_from_those_that_never_can() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_cut_off_is_no_refused_one() {
+    let dir = tempfile::tempdir().expect("dir");
+    let paymaker = Paymaker::start(dir.path(), |_| {}).await;
+    let mut cut = TcpStream::connect(paymaker.running.local_addr()).await.expect("connect");
+    let head = "POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eDpodXNo\r\n\
+                Content-Length: 10\r\n\r\nhalf";
+    cut.write_all(head.as_bytes()).await.expect("write");
+    cut.shutdown().await.expect("the end");
+    paymaker.until(|stats| stats.posts_cut == 1).await;
+    let stats = paymaker.running.stats();
+    assert_eq!((stats.posts_refused, stats.posts_failed, stats.posts_accepted), (0, 0, 0));
+    paymaker.stop().await;
+}
+
+#[tokio::test]
 async fn one_more_handler_than_allowed_is_answered_501_and_the_public_is_not_kept_out() {
     let dir = tempfile::tempdir().expect("dir");
     let paymaker = Paymaker::start(dir.path(), |config| config.max_connections = 1).await;

@@ -13,8 +13,6 @@ use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
 
-/// Announcements into the block miner, by HTTP and by UDP
-///
 /// The block miner: trees, nonces, change of the job, restart
 ///
 /// Measures the block miner on synthetic announcements: trees, memory, nonces, change of the job,
@@ -49,6 +47,8 @@ pub(crate) struct Blk {
     json: bool,
 }
 
+/// Announcements into the block miner, by HTTP and by UDP
+///
 /// Measures how fast announcements come into the block miner's slots: by HTTP from a local server,
 /// and by UDP from a local sprayer. Every announcement is hashed and in the index in the end.
 #[derive(Args, Debug)]
