@@ -15,7 +15,7 @@ pub mod lower;
 mod operations;
 mod program;
 
-pub use execute::{Execute, Watch};
+pub use execute::{Execute, Planned, Watch};
 pub use generate::Generator;
 #[doc(hidden)]
 pub use generate::PlainGenerator;

@@ -6,7 +6,7 @@ use core::str::FromStr;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use packetcrypt_core::cryptocycle::State;
-use packetcrypt_core::randhash::{Execute, Interpreter, LanesInterpreter, Program};
+use packetcrypt_core::randhash::{Execute, Interpreter, LanesInterpreter, Planned, Program};
 use packetcrypt_core::{Backend, ExecError};
 
 use crate::{Jit, JitError};
@@ -176,8 +176,8 @@ impl Execute for AnyExecutor {
         self.chosen().load(program);
     }
 
-    fn load_for(&mut self, program: &Program, items: usize) {
-        self.chosen().load_for(program, items);
+    fn load_ahead(&mut self, plans: &[Planned<'_>]) {
+        self.chosen().load_ahead(plans);
     }
 
     fn run(

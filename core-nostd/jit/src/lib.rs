@@ -21,6 +21,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+mod elsewhere;
 mod executor;
 mod force;
 mod jit;

@@ -3,6 +3,9 @@
 use core::ptr::NonNull;
 use core::slice;
 
+/// A page of this architecture: protection changes for whole ones.
+const PAGE_BYTES: usize = 1 << 12;
+
 /// The operating system refused something: its error number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedError(pub(crate) i32);
@@ -40,33 +43,38 @@ impl CodeMemory {
         Ok(CodeMemory { start, len })
     }
 
-    /// Puts code at the beginning, sealed.
-    pub(crate) fn write(&mut self, code: &[u8]) -> Result<(), RefusedError> {
-        assert!(code.len() <= self.len, "as much code as there is memory for");
-        self.protect(code.len(), libc::PROT_READ | libc::PROT_WRITE)?;
+    /// Puts code at a position, sealed. Code on the pages that the first and the last of it share
+    /// with other code can not be executed meanwhile: nobody may.
+    pub(crate) fn write(&mut self, at: usize, code: &[u8]) -> Result<(), RefusedError> {
+        assert!(at + code.len() <= self.len, "as much code as there is memory for");
+        self.protect(at, code.len(), libc::PROT_READ | libc::PROT_WRITE)?;
         // SAFETY: the bytes are inside of the mapping, readable and writable now, and nobody else
         // has them.
-        let bytes = unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), code.len()) };
+        let bytes = unsafe { slice::from_raw_parts_mut(self.start.as_ptr().add(at), code.len()) };
         bytes.copy_from_slice(code);
-        self.protect(code.len(), libc::PROT_READ | libc::PROT_EXEC)
+        self.protect(at, code.len(), libc::PROT_READ | libc::PROT_EXEC)
     }
 
-    /// Changes what may be done with the pages of the first bytes.
-    fn protect(&mut self, len: usize, protection: libc::c_int) -> Result<(), RefusedError> {
+    /// Changes what may be done with the pages of some bytes.
+    fn protect(
+        &mut self,
+        at: usize,
+        len: usize,
+        protection: libc::c_int,
+    ) -> Result<(), RefusedError> {
+        let on_page = at % PAGE_BYTES;
         // SAFETY: the range is inside of our mapping, which no reference points into.
-        let result = unsafe { libc::mprotect(self.start.as_ptr().cast(), len, protection) };
+        let result = unsafe {
+            let first = self.start.as_ptr().add(at - on_page);
+            libc::mprotect(first.cast(), on_page + len, protection)
+        };
         if result == 0 { Ok(()) } else { Err(last_error()) }
     }
 
-    /// The address of the code.
-    pub(crate) fn start(&self) -> *const u8 {
-        self.start.as_ptr()
-    }
-
-    /// The first bytes of the code.
-    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
+    /// The memory, of which only what was written is code.
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the mapping is always readable, and written only through `&mut self`.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), len.min(self.len)) }
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 

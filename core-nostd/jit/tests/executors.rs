@@ -5,7 +5,9 @@ use packetcrypt_core::cryptocycle::State;
 use packetcrypt_core::params::{CYCLES, OPS_MAX};
 use packetcrypt_core::primitives::expand;
 use packetcrypt_core::randhash::opcode::{self as op, Class};
-use packetcrypt_core::randhash::{Execute, Generator, Interpreter, LanesInterpreter, Program};
+use packetcrypt_core::randhash::{
+    Execute, Generator, Interpreter, LanesInterpreter, Planned, Program,
+};
 use packetcrypt_core::{Backend, ExecError};
 use packetcrypt_jit::{Jit, JitError};
 use packetcrypt_vectors::{files, unhex, unhex_array};
@@ -442,6 +444,38 @@ fn a_loaded_program_replaces_the_one_before() {
             let items = some_items(&mut numbers, count);
             let states = some_states(&mut numbers, count);
             compare(&mut executors, &programs[at], &items, &states, OPS_MAX);
+        }
+    }
+}
+
+/// Announced or not, by turns, more than are kept and more code than there is room for.
+#[test]
+fn programs_that_are_announced_are_run_by_turns() {
+    let mut programs: Vec<Program> = (0..40)
+        .map(|number| {
+            let mut program = Program::EMPTY;
+            Generator::new().generate(&[number; 32], &mut program).unwrap();
+            program
+        })
+        .collect();
+    programs.insert(5, assembled(&[2 << 20 | 66, 69, 70]));
+    let mut executors = executors(OPS_MAX);
+    executors.extend(Backend::available().filter_map(|backend| {
+        let jit = Jit::new(backend).ok()?;
+        let name = format!("compiled for {backend} when it pays");
+        Some(Named { name, exec: Box::new(jit) })
+    }));
+    let mut numbers = Numbers(4);
+    for (announced, items, calls) in [(0..41, 1, 4), (0..16, 1, 1), (10..26, 20, 1), (0..6, 2, 1)] {
+        let plan = |program| Planned { program, items, calls };
+        let plans: Vec<Planned<'_>> = programs[announced].iter().map(plan).collect();
+        executors.iter_mut().for_each(|named| named.exec.load_ahead(&plans));
+        for _ in 0..24 {
+            let program = &programs[numbers.below(18) as usize];
+            let count = [1, 1, 2, 3, 9, 16, 17][numbers.below(7) as usize];
+            let items = some_items(&mut numbers, count);
+            let states = some_states(&mut numbers, count);
+            compare(&mut executors, program, &items, &states, OPS_MAX);
         }
     }
 }

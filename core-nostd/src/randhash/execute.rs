@@ -4,6 +4,17 @@ use super::Program;
 use crate::cryptocycle::State;
 use crate::error::ExecError;
 
+/// A program that is going to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// For how many items a call, at the most.
+    pub items: usize,
+    /// In how many calls, at the most.
+    pub calls: usize,
+}
+
 /// Something that runs programs over states.
 ///
 /// Callers load a program once and run as many items a call as they have; all implementations give
@@ -12,11 +23,11 @@ pub trait Execute {
     /// Makes ready to run a program, e.g. compiles it.
     fn load(&mut self, program: &Program);
 
-    /// [`load`](Execute::load) by a caller that knows how many items it is going to run one by one:
-    /// whether it pays to compile the program.
-    fn load_for(&mut self, program: &Program, items: usize) {
-        let _ = items;
-        self.load(program);
+    /// Says which programs are going to be [loaded](Execute::load) by turns, so that they can be made
+    /// ready together, which takes less time than one by one. It is no more than advice: programs may
+    /// be loaded without it, and need not be loaded after it.
+    fn load_ahead(&mut self, plans: &[Planned<'_>]) {
+        let _ = plans;
     }
 
     /// Runs the program over each state for its item: 2 cycles in announcements (spec 02, 8).

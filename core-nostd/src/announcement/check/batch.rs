@@ -7,7 +7,7 @@ use core::ops::Range;
 use heapless::Vec;
 use zerocopy::IntoBytes;
 
-use super::programs::{Loader, Programs};
+use super::programs::{Loader, PROGRAMS_MAX, Programs};
 use super::{check_fields, has_good_prefix, item_index};
 use crate::announcement::Announcement;
 use crate::announcement::header::seed_2;
@@ -19,7 +19,7 @@ use crate::cryptocycle::{State, lanes};
 use crate::error::AnnError;
 use crate::params::{INSNS_MAX, ITEM_BYTES, ITEM_READS, NODE_BYTES, SIBLINGS_BYTES, TREE_LEVELS};
 use crate::primitives::blake2b::compress64_many;
-use crate::randhash::Execute;
+use crate::randhash::{Execute, Planned};
 
 /// Announcements of different jobs that are worked on side by side.
 pub const BATCH_LANES: usize = lanes::LANES;
@@ -221,18 +221,18 @@ impl Verifier<'_> {
 
     /// Steps 3 to 5: the work hash, and whether the prefix belongs to it.
     ///
-    /// Job by job, so that a program is loaded once for all reads: to compile it takes much longer
-    /// than the updates of a job with few announcements gain from those of others beside them.
+    /// Job by job: a program that was just run is still in the nearest caches, which is worth more
+    /// than what the updates of a job with few announcements gain from those of others beside them.
     fn search(&mut self, part: &mut Part<'_, '_>) {
+        self.load_ahead(part, |job| &job.seed_2, ITEM_READS);
         for job in &part.jobs {
             let lanes = job.lanes.clone();
             let (nums, errors) = (&mut part.nums[lanes.clone()], &mut part.errors[lanes.clone()]);
-            let runs = ITEM_READS * nums.len();
             for read in 1..=ITEM_READS {
                 for (num, state) in nums.iter_mut().zip(&self.search[lanes.clone()]) {
                     *num = item_index(state);
                 }
-                let places = self.make_items(&lanes, &job.seed_2, nums, errors, runs);
+                let places = self.make_items(&lanes, &job.seed_2, nums, errors);
                 let items: Vec<&[u8; ITEM_BYTES], GROUP_MAX> =
                     places.iter().map(|place| self.items[*place].first_half()).collect();
                 let states = &mut self.search[lanes.clone()];
@@ -257,10 +257,11 @@ impl Verifier<'_> {
         if part.errors[..part.len()].iter().all(Option::is_some) {
             return;
         }
+        self.load_ahead(part, |job| &job.ann_hash_0, 1);
         let mut places: Vec<usize, GROUP_MAX> = Vec::new();
         for Job { lanes, ann_hash_0, .. } in &part.jobs {
             let (nums, errors) = (&part.nums[lanes.clone()], &mut part.errors[lanes.clone()]);
-            places.extend(self.make_items(lanes, ann_hash_0, nums, errors, nums.len()));
+            places.extend(self.make_items(lanes, ann_hash_0, nums, errors));
         }
         let leaves: Vec<&[u8; ITEM_BYTES], GROUP_MAX> =
             places.iter().map(|place| self.items[*place].first_half()).collect();
@@ -289,16 +290,37 @@ impl Verifier<'_> {
         }
     }
 
+    /// Generates the programs of the tables of these seeds, each of which is then run so many times,
+    /// and has them made ready together. Jobs without program get their error.
+    fn load_ahead(&mut self, part: &mut Part<'_, '_>, seed: fn(&Job) -> &Hash64, calls: usize) {
+        let mut places: Vec<(usize, usize), PROGRAMS_MAX> = Vec::new();
+        for job in &part.jobs {
+            let errors = &mut part.errors[job.lanes.clone()];
+            if errors.iter().all(Option::is_some) {
+                continue;
+            }
+            match self.programs.place_of(seed(job).lo(), self.backend) {
+                // A part has fewer jobs than there is room for; others would be loaded one by one.
+                Ok(place) => _ = places.push((place, job.lanes.len())),
+                Err(_) => {
+                    errors.iter_mut().for_each(|e| *e = e.or(Some(AnnError::BadProgram)));
+                }
+            }
+        }
+        let programs = &self.programs;
+        let plan = |&(place, items)| Planned { program: programs.at(place), items, calls };
+        let plans: Vec<Planned<'_>, PROGRAMS_MAX> = places.iter().map(plan).collect();
+        self.loader.exec.load_ahead(&plans);
+    }
+
     /// Makes the items `nums` that the lanes of a job want of a table, by the seed of the table, each
-    /// item once; returns where the item of each lane is. Lanes that have an error get any. `runs`
-    /// is how many items of the table are going to be made at the most.
+    /// item once; returns where the item of each lane is. Lanes that have an error get any.
     fn make_items(
         &mut self,
         lanes: &Range<usize>,
         seed: &Hash64,
         nums: &[u64],
         errors: &mut [Option<AnnError>],
-        runs: usize,
     ) -> Vec<usize, GROUP_MAX> {
         let own_places = lanes.clone().collect();
         if errors.iter().all(Option::is_some) {
@@ -308,7 +330,7 @@ impl Verifier<'_> {
             errors.iter_mut().for_each(|error| *error = error.or(Some(AnnError::BadProgram)));
             return own_places;
         };
-        self.loader.load(seed.lo(), program, runs);
+        self.loader.load(seed.lo(), program);
         let (wanted, place_of) = distinct(nums);
         let items = &mut self.items[lanes.start..][..wanted.len()];
         let exec = &mut *self.loader.exec;

@@ -45,15 +45,30 @@ impl Programs {
         seed: &[u8; 32],
         backend: Backend,
     ) -> Result<&Program, ProgramError> {
+        let at = self.place_of(seed, backend)?;
+        Ok(self.at(at))
+    }
+
+    /// The place of the program of a seed, which is as [`of_seed`](Programs::of_seed) says. It stays
+    /// there until as many others as [`PROGRAMS_MAX`] are asked for.
+    pub(super) fn place_of(
+        &mut self,
+        seed: &[u8; 32],
+        backend: Backend,
+    ) -> Result<usize, ProgramError> {
         self.clock += 1;
         let found = self.slots.iter().position(|slot| slot.seed.as_ref() == Some(seed));
         let at = match found {
             Some(at) => at,
             None => self.make(seed, backend)?,
         };
-        let slot = &mut self.slots[at];
-        slot.used = self.clock;
-        Ok(&slot.program)
+        self.slots[at].used = self.clock;
+        Ok(at)
+    }
+
+    /// The program at a place.
+    pub(super) fn at(&self, place: usize) -> &Program {
+        &self.slots[place].program
     }
 
     fn make(&mut self, seed: &[u8; 32], backend: Backend) -> Result<usize, ProgramError> {
@@ -77,10 +92,10 @@ impl<'e> Loader<'e> {
         Loader { exec, loaded: None }
     }
 
-    /// Loads the program of a seed, to be run for so many items, unless it is the one that is loaded.
-    pub(super) fn load(&mut self, seed: &[u8; 32], program: &Program, items: usize) {
+    /// Loads the program of a seed, unless it is the one that is loaded.
+    pub(super) fn load(&mut self, seed: &[u8; 32], program: &Program) {
         if self.loaded.as_ref() != Some(seed) {
-            self.exec.load_for(program, items);
+            self.exec.load(program);
             self.loaded = Some(*seed);
         }
     }

@@ -1,0 +1,147 @@
+//! Programs that are compiled, by their words, and the memory of their code.
+//!
+//! Code is written beside the memory it is executed in, and put there when all programs that are
+//! wanted are compiled: to change what may be done with memory stops every thread of the process.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::program::Form;
+use crate::memory::{CodeMemory, RefusedError};
+
+/// Programs that are kept. A check of announcements of different jobs has two for each of 16.
+const PROGRAMS_MAX: usize = 32;
+/// Bytes for their code: some ten times of what the longest known program needs.
+const CODE_BYTES: usize = 1 << 20;
+/// Where code begins: at a line of the cache.
+const ALIGNMENT: usize = 64;
+
+/// Which forms are meant, by their numbers.
+pub(super) type Forms = [bool; 2];
+
+/// A program and its code.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    words: Vec<u32>,
+    /// It can not be compiled.
+    pub(super) is_unusual: bool,
+    /// Output positions differ between lanes.
+    pub(super) diverges: bool,
+    /// The code of each form.
+    pub(super) codes: [Option<Range<usize>>; 2],
+    /// The constants that the code of each form uses.
+    pub(super) immediates: [Vec<u32>; 2],
+}
+
+impl Entry {
+    fn begin(&mut self, words: &[u32]) {
+        self.words.clear();
+        self.words.extend_from_slice(words);
+        self.is_unusual = false;
+        self.codes = [None, None];
+    }
+
+    /// Which of these forms have no code.
+    pub(super) fn missing(&self, forms: Forms) -> Forms {
+        core::array::from_fn(|form| forms[form] && self.codes[form].is_none())
+    }
+
+    pub(super) fn code(&self, form: Form) -> Option<&Range<usize>> {
+        self.codes[form as usize].as_ref()
+    }
+}
+
+/// The programs.
+#[derive(Debug)]
+pub(super) struct Store {
+    /// The first `len` are programs, the others memory for more.
+    entries: Vec<Entry>,
+    len: usize,
+    /// Where code is written first, at the positions that it then has in `memory`.
+    written: Box<[u8]>,
+    /// Bytes of it that are code, and how many of these are sealed.
+    written_len: usize,
+    sealed_len: usize,
+    memory: CodeMemory,
+}
+
+impl Store {
+    pub(super) fn new() -> Result<Store, RefusedError> {
+        let mut memory = CodeMemory::new(CODE_BYTES)?;
+        // Where this is forbidden it shall be known at once.
+        memory.write(0, &[0])?;
+        Ok(Store {
+            entries: Vec::new(),
+            len: 0,
+            written: vec![0; CODE_BYTES].into_boxed_slice(),
+            written_len: 0,
+            sealed_len: 0,
+            memory,
+        })
+    }
+
+    /// Forgets all programs.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        self.written_len = 0;
+        self.sealed_len = 0;
+    }
+
+    /// For how many more programs there is room.
+    pub(super) fn left(&self) -> usize {
+        PROGRAMS_MAX - self.len
+    }
+
+    /// The place of a program, if it is here.
+    pub(super) fn find(&self, words: &[u32]) -> Option<usize> {
+        self.entries[..self.len].iter().position(|entry| entry.words == words)
+    }
+
+    /// Takes a program in, for which there must be room.
+    pub(super) fn add(&mut self, words: &[u32]) -> usize {
+        assert!(self.len < PROGRAMS_MAX, "room for a program");
+        if self.len == self.entries.len() {
+            self.entries.push(Entry::default());
+        }
+        self.entries[self.len].begin(words);
+        self.len += 1;
+        self.len - 1
+    }
+
+    /// The program at a place.
+    pub(super) fn entry(&self, at: usize) -> &Entry {
+        &self.entries[at]
+    }
+
+    pub(super) fn entry_mut(&mut self, at: usize) -> &mut Entry {
+        &mut self.entries[at]
+    }
+
+    /// The program at a place, and the memory to write its code.
+    pub(super) fn writing(&mut self, at: usize) -> (&mut Entry, &mut [u8]) {
+        (&mut self.entries[at], &mut self.written[self.written_len..])
+    }
+
+    /// So many bytes of that memory are the code of a form now.
+    pub(super) fn wrote(&mut self, at: usize, form: Form, len: usize) {
+        let code = self.written_len..self.written_len + len;
+        self.written_len = code.end.next_multiple_of(ALIGNMENT).min(CODE_BYTES);
+        self.entries[at].codes[form as usize] = Some(code);
+    }
+
+    /// Makes all code executable.
+    pub(super) fn seal(&mut self) -> Result<(), RefusedError> {
+        if self.sealed_len < self.written_len {
+            self.memory.write(self.sealed_len, &self.written[self.sealed_len..self.written_len])?;
+            self.sealed_len = self.written_len;
+        }
+        Ok(())
+    }
+
+    /// Code that is sealed.
+    pub(super) fn sealed(&self, code: &Range<usize>) -> &[u8] {
+        &self.memory.bytes()[..self.sealed_len][code.clone()]
+    }
+}
