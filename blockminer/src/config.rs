@@ -67,8 +67,8 @@ pub struct Config {
     pub download_connections: usize,
     /// Threads that download, hash and take in; 0, the default, for one in four cores.
     pub download_threads: usize,
-    /// What downloads run on: `auto` (glommio on io_uring where it works, else epoll), `glommio`,
-    /// `epoll`. Default `auto`.
+    /// What downloads run on: `uring` (io_uring), `glommio` (io_uring), `epoll` or `auto`, the
+    /// default: the first of these that works.
     pub engine: EngineKind,
     /// Handlers to download from beside those that the pool names, by their URL. None by default.
     pub handlers: Vec<String>,

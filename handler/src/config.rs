@@ -84,8 +84,8 @@ pub struct Config {
     pub body_memory_per_source_mib: usize,
     /// Threads that receive and send. Default 0: one a core.
     pub io_threads: usize,
-    /// What they run on: `auto`, `glommio` (io_uring) or `epoll`. Default `auto`: glommio where it
-    /// works.
+    /// What they run on: `uring` (io_uring), `glommio` (io_uring), `epoll` or `auto`, the default:
+    /// the first of these that works.
     pub engine: EngineKind,
     /// Open connections. Default 20000.
     pub connections_max: usize,

@@ -6,7 +6,7 @@
 //! in its final place.
 //!
 //! An engine that hands the caller's memory to the kernel must make dropping the future safe by
-//! itself: either it waits for readiness and then reads (as epoll does), or the drop waits until
+//! itself: either it waits for readiness and then reads (as those here do), or the drop waits until
 //! the kernel let go of the memory.
 
 use std::fmt;
@@ -25,11 +25,18 @@ mod choice;
 mod epoll;
 #[cfg(all(target_os = "linux", feature = "glommio"))]
 mod glommio;
+#[cfg(target_os = "linux")]
+mod refusal;
+mod threads;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod uring;
 
-pub use choice::{Body, EngineKind, UnknownEngineError, start, why_not_glommio};
+pub use choice::{Body, EngineKind, UnknownEngineError, start};
 pub use epoll::{Epoll, EpollListener, EpollStream};
 #[cfg(all(target_os = "linux", feature = "glommio"))]
 pub use glommio::{Glommio, GlommioListener, GlommioStream};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub use uring::{Uring, UringListener, UringStream};
 
 /// Connections that the kernel holds for an executor that has not accepted them yet.
 pub const BACKLOG_LEN: i32 = 1_024;
@@ -38,6 +45,10 @@ pub const BIND_WAIT_MS: u64 = 10_000;
 const BIND_PAUSE_MS: u64 = 100;
 /// Most executors that are started: above the cores of any machine of today.
 pub const EXECUTORS_MAX: usize = 1_024;
+
+/// The longest wait, 30 years: what is longer does not fit a clock's time on every system.
+#[cfg(target_os = "linux")]
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// A connection of an engine. It belongs to one executor.
 pub trait Stream: std::fmt::Debug + 'static {
@@ -301,36 +312,4 @@ fn listener(addr: SocketAddr, share_port: bool) -> io::Result<TcpListener> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOCAL: SocketAddr =
-        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-    #[test]
-    fn a_port_that_is_served_is_not_shared_by_accident() {
-        let sockets = bind(LOCAL, 3).unwrap();
-        let addr = sockets[0].local_addr().unwrap();
-        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == addr));
-        assert_eq!(bind(addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(sockets);
-        assert_eq!(bind(addr, 2).unwrap().len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_waited_for() {
-        let taken = bind(LOCAL, 1).unwrap();
-        let addr = taken[0].local_addr().unwrap();
-        let shutdown = Shutdown::new();
-        let mut waiting = std::pin::pin!(bind_when_free(addr, 2, &shutdown));
-        // It was tried and found taken before the other one lets go of it.
-        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        drop(taken);
-        assert_eq!(waiting.await.unwrap().len(), 2);
-        // A shutdown ends the wait.
-        let taken = bind(LOCAL, 1).unwrap();
-        shutdown.trigger();
-        let error = bind_when_free(taken[0].local_addr().unwrap(), 1, &shutdown).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use packetcrypt_handler::{Config, Running};
 use packetcrypt_net::control::{self, ControlLimits};
-use packetcrypt_net::engine::{EngineKind, why_not_glommio};
+use packetcrypt_net::engine::EngineKind;
 use packetcrypt_net::{Shutdown, hw};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -59,11 +59,7 @@ impl Place {
 
     /// The engine that the handler will use.
     pub(super) fn engine(&self) -> &'static str {
-        match self.kind {
-            EngineKind::Epoll => "epoll (tokio)",
-            _ if why_not_glommio().is_some() => "epoll (tokio)",
-            _ => "glommio (io_uring)",
-        }
+        self.kind.chosen().title()
     }
 
     /// Runs something on a thread of its own, tied to the serving CPU; threads that it starts are

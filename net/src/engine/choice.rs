@@ -1,4 +1,4 @@
-//! Which engine a program runs on, and why not the better one.
+//! Which engine a program runs on, and why not a better one.
 
 use std::fmt;
 use std::future::Future;
@@ -12,9 +12,11 @@ use super::{Engine, EngineError, Epoll, Executors, Placement};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// glommio where it works, else epoll.
+    /// The first of the others that works.
     #[default]
     Auto,
+    /// Our own on io_uring, or an error.
+    Uring,
     /// glommio on io_uring, or an error.
     Glommio,
     /// tokio on epoll (elsewhere than on Linux what takes its place).
@@ -23,13 +25,56 @@ pub enum EngineKind {
 
 /// No engine of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no engine {0}: there are auto, glommio and epoll")]
+#[error("no engine {0}: there are auto, uring, glommio and epoll")]
 pub struct UnknownEngineError(pub String);
+
+impl EngineKind {
+    /// The engines there are, the best one first.
+    pub const BEST_FIRST: [Self; 3] = [Self::Uring, Self::Glommio, Self::Epoll];
+
+    /// What a program says it runs on.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Auto => "the best engine",
+            Self::Uring => "uring (io_uring)",
+            Self::Glommio => "glommio (io_uring)",
+            Self::Epoll => "epoll (tokio)",
+        }
+    }
+
+    /// The engine that [`Auto`](Self::Auto) is on this machine; another is itself.
+    #[must_use]
+    pub fn chosen(self) -> Self {
+        match self {
+            Self::Auto => {
+                let works = |kind: &Self| kind.why_not().is_none();
+                Self::BEST_FIRST.into_iter().find(works).unwrap_or(Self::Epoll)
+            }
+            kind => kind,
+        }
+    }
+
+    /// Why it can not be used here; None when it can.
+    #[must_use]
+    pub fn why_not(self) -> Option<String> {
+        match self {
+            Self::Auto | Self::Epoll => None,
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Self::Uring => super::uring::why_not(),
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Self::Glommio => super::glommio::why_not(),
+            #[allow(unreachable_patterns, reason = "there may be none left")]
+            kind => Some(format!("{kind} is not built in, or not for this system")),
+        }
+    }
+}
 
 impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
+            Self::Uring => "uring",
             Self::Glommio => "glommio",
             Self::Epoll => "epoll",
         })
@@ -40,12 +85,8 @@ impl FromStr for EngineKind {
     type Err = UnknownEngineError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "glommio" => Ok(Self::Glommio),
-            "epoll" => Ok(Self::Epoll),
-            other => Err(UnknownEngineError(other.to_owned())),
-        }
+        let mut all = Self::BEST_FIRST.into_iter().chain([Self::Auto]);
+        all.find(|kind| kind.to_string() == text).ok_or_else(|| UnknownEngineError(text.to_owned()))
     }
 }
 
@@ -56,7 +97,7 @@ pub trait Body: Clone + Send + 'static {
 }
 
 /// Starts the executors on the engine that is wanted, and says in one line of the log which it is
-/// and why not the better one.
+/// and why not a better one.
 ///
 /// # Errors
 /// The engine that was asked for does not work here, or not even epoll can be had.
@@ -65,59 +106,69 @@ pub fn start<B: Body>(
     placement: &Placement,
     body: B,
 ) -> Result<Executors, EngineError> {
+    placement.check()?;
     let name = &placement.name;
-    if wanted == EngineKind::Epoll {
-        let executors = start_on::<Epoll, B>(placement, body)?;
+    if wanted != EngineKind::Auto {
+        if let Some(why) = wanted.why_not() {
+            return Err(EngineError::Unavailable { engine: wanted, why });
+        }
+        let executors = start_on_kind(wanted, placement, body)?;
         tracing::info!("{name}: {executors}, as asked for");
         return Ok(executors);
     }
-    let why_not = match start_glommio(placement, body.clone()) {
-        Ok(executors) => {
-            tracing::info!("{name}: {executors}");
-            return Ok(executors);
+    let mut passed_over = Vec::new();
+    for kind in EngineKind::BEST_FIRST {
+        let started = match kind.why_not() {
+            None => start_on_kind(kind, placement, body.clone()),
+            Some(why) => Err(EngineError::Unavailable { engine: kind, why }),
+        };
+        match started {
+            Ok(executors) => {
+                tracing::info!("{name}: {executors}{}", reasons(&passed_over));
+                return Ok(executors);
+            }
+            Err(error) if kind == EngineKind::Epoll => return Err(error),
+            Err(EngineError::Unavailable { why, .. }) => passed_over.push((kind, why)),
+            Err(error) => passed_over.push((kind, error.to_string())),
         }
-        Err(error @ EngineError::Count(_)) => return Err(error),
-        Err(EngineError::Unavailable { why, .. }) => why,
-        Err(error) => error.to_string(),
-    };
-    if wanted == EngineKind::Glommio {
-        return Err(EngineError::Unavailable { engine: wanted, why: why_not });
     }
-    let executors = start_on::<Epoll, B>(placement, body)?;
-    tracing::info!("{name}: {executors}; not glommio: {why_not}");
-    Ok(executors)
+    start_on_kind(EngineKind::Epoll, placement, body)
+}
+
+/// Why the better engines are not used, for the end of a line; what is true of several once.
+fn reasons(passed_over: &[(EngineKind, String)]) -> String {
+    let mut text = String::new();
+    for (at, (kind, why)) in passed_over.iter().enumerate() {
+        let same_as_next = passed_over.get(at + 1).is_some_and(|(_, next)| next == why);
+        let same_as_last = at > 0 && passed_over[at - 1].1 == *why;
+        text += if same_as_last { " and " } else { "; not " };
+        text += &kind.to_string();
+        if !same_as_next {
+            text += ": ";
+            text += why;
+        }
+    }
+    text
+}
+
+/// `kind` is one that works here.
+fn start_on_kind<B: Body>(
+    kind: EngineKind,
+    placement: &Placement,
+    body: B,
+) -> Result<Executors, EngineError> {
+    match kind {
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        EngineKind::Uring => start_on::<super::Uring, B>(placement, body),
+        #[cfg(all(target_os = "linux", feature = "glommio"))]
+        EngineKind::Glommio => start_on::<super::Glommio, B>(placement, body),
+        _ => start_on::<Epoll, B>(placement, body),
+    }
 }
 
 fn start_on<E: Engine, B: Body>(placement: &Placement, body: B) -> Result<Executors, EngineError> {
     E::start(placement, move |engine| body.clone().run(engine))
 }
-
-/// Why glommio can not be used here; None when it can.
-#[must_use]
-pub fn why_not_glommio() -> Option<String> {
-    #[cfg(all(target_os = "linux", feature = "glommio"))]
-    return super::glommio::why_not();
-    #[cfg(not(all(target_os = "linux", feature = "glommio")))]
-    Some(NOT_BUILT_IN.to_owned())
-}
-
-#[cfg(all(target_os = "linux", feature = "glommio"))]
-fn start_glommio<B: Body>(placement: &Placement, body: B) -> Result<Executors, EngineError> {
-    placement.check()?;
-    match why_not_glommio() {
-        Some(why) => Err(EngineError::Unavailable { engine: EngineKind::Glommio, why }),
-        None => start_on::<super::Glommio, B>(placement, body),
-    }
-}
-
-#[cfg(not(all(target_os = "linux", feature = "glommio")))]
-fn start_glommio<B: Body>(placement: &Placement, _body: B) -> Result<Executors, EngineError> {
-    placement.check()?;
-    Err(EngineError::Unavailable { engine: EngineKind::Glommio, why: NOT_BUILT_IN.to_owned() })
-}
-
-#[cfg(not(all(target_os = "linux", feature = "glommio")))]
-const NOT_BUILT_IN: &str = "it is for Linux, and built in by the feature `glommio` only";
 
 #[cfg(test)]
 mod tests {
@@ -145,26 +196,41 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_used_and_auto_takes_the_best() {
         assert_eq!(names(EngineKind::Epoll).unwrap(), ["epoll (tokio)"; 2]);
-        match why_not_glommio() {
-            None => {
-                assert_eq!(names(EngineKind::Glommio).unwrap(), ["glommio (io_uring)"; 2]);
-                assert_eq!(names(EngineKind::Auto).unwrap(), ["glommio (io_uring)"; 2]);
-            }
-            Some(why) => {
-                let error = names(EngineKind::Glommio).unwrap_err().to_string();
-                assert_eq!(error, format!("engine glommio was asked for: {why}"));
-                assert_eq!(names(EngineKind::Auto).unwrap(), ["epoll (tokio)"; 2]);
+        let mut best = None;
+        for kind in EngineKind::BEST_FIRST {
+            match kind.why_not() {
+                None => {
+                    best.get_or_insert(kind);
+                    assert_eq!(names(kind).unwrap(), [kind.title(); 2]);
+                }
+                Some(why) => {
+                    let error = names(kind).unwrap_err().to_string();
+                    assert_eq!(error, format!("engine {kind} was asked for: {why}"));
+                }
             }
         }
+        assert_eq!(best, Some(EngineKind::Auto.chosen()));
+        assert_eq!(names(EngineKind::Auto).unwrap(), [best.unwrap().title(); 2]);
+    }
+
+    #[test]
+    fn a_reason_is_told_once() {
+        let same = "io_uring is forbidden".to_owned();
+        let over = |uring: &str| {
+            reasons(&[(EngineKind::Uring, uring.to_owned()), (EngineKind::Glommio, same.clone())])
+        };
+        assert_eq!(reasons(&[]), "");
+        assert_eq!(over("old"), "; not uring: old; not glommio: io_uring is forbidden");
+        assert_eq!(over(&same), "; not uring and glommio: io_uring is forbidden");
     }
 
     #[test]
     fn names_are_read_and_others_refused() {
-        for kind in [EngineKind::Auto, EngineKind::Glommio, EngineKind::Epoll] {
+        for kind in EngineKind::BEST_FIRST.into_iter().chain([EngineKind::Auto]) {
             assert_eq!(kind.to_string().parse(), Ok(kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }
         let error = "kqueue".parse::<EngineKind>().unwrap_err();
-        assert_eq!(error.to_string(), "no engine kqueue: there are auto, glommio and epoll");
+        assert_eq!(error.to_string(), "no engine kqueue: there are auto, uring, glommio and epoll");
     }
 }

@@ -3,15 +3,14 @@
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::thread;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
-use super::{Engine, EngineError, Executors, Listener, Placement, Stream};
-use crate::hw;
+use super::{Engine, EngineError, EngineKind, Executors, Listener, Placement, Stream, threads};
 
 /// A handle to one executor of this engine.
 #[derive(Clone, Debug)]
@@ -36,37 +35,18 @@ impl Engine for Epoll {
     type Stream = EpollStream;
     type Listener = EpollListener;
 
-    const NAME: &'static str = "epoll (tokio)";
+    const NAME: &'static str = EngineKind::Epoll.title();
 
     fn start<B, F>(placement: &Placement, body: B) -> Result<Executors, EngineError>
     where
         B: Fn(Self) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
-        placement.check()?;
-        let failed = |index, cause| EngineError::Executor { index, cause };
-        // All runtimes first: an error then leaves no executor running.
-        let runtimes = (0..placement.executors).map(|index| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|cause| failed(index, cause))
-        });
-        let runtimes = runtimes.collect::<Result<Vec<_>, _>>()?;
-        let (alive, ended) = tokio::sync::mpsc::channel(1);
-        let mut threads = Vec::with_capacity(runtimes.len());
-        for (index, runtime) in runtimes.into_iter().enumerate() {
-            let (body, alive, cpu) = (body.clone(), alive.clone(), placement.cpu(index));
-            let thread = thread::Builder::new().name(format!("{}-{index}", placement.name));
-            let spawned = thread.spawn(move || {
-                let _alive = alive;
-                if let Some(Err(e)) = cpu.map(hw::pin_thread) {
-                    tracing::warn!("{e}");
-                }
-                let tasks = LocalSet::new();
-                tasks.block_on(&runtime, async move { body(Epoll { index }).await });
-            });
-            threads.push(spawned.map_err(|cause| failed(index, cause))?);
-        }
-        Ok(Executors { engine: Self::NAME, threads, ended })
+        let make = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let run = move |runtime: Runtime, index| {
+            LocalSet::new().block_on(&runtime, body(Self { index }));
+        };
+        threads::start(Self::NAME, placement, make, run)
     }
 
     fn index(&self) -> usize {
@@ -156,59 +136,5 @@ impl Stream for EpollStream {
 
     async fn shutdown_write(&mut self) -> io::Result<()> {
         self.inner.shutdown().await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    fn placement(executors: usize) -> Placement {
-        Placement { name: "test".to_owned(), executors, cpus: Some(hw::available_cpus()) }
-    }
-
-    #[tokio::test]
-    async fn each_executor_runs_its_body_and_its_local_tasks() {
-        let (sender, receiver) = mpsc::channel();
-        let executors = Epoll::start(&placement(3), move |engine| {
-            let sender = sender.clone();
-            async move {
-                let (done, wait) = tokio::sync::oneshot::channel();
-                let index = engine.index();
-                // Not Send: stays on its executor.
-                let local = std::rc::Rc::new(index);
-                engine.spawn_local(async move {
-                    let _ = done.send(*local);
-                });
-                let seen = engine.timeout(Duration::from_secs(5), wait).await;
-                let _ = sender.send(seen.and_then(Result::ok));
-                engine.yield_now().await;
-                engine.sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .unwrap();
-        assert_eq!((executors.len(), executors.is_empty()), (3, false));
-        assert_eq!(executors.to_string(), "engine: epoll (tokio), 3 executors");
-        assert_eq!(executors.join().await, Ok(()));
-        let mut seen: Vec<_> = receiver.iter().map(Option::unwrap).collect();
-        seen.sort_unstable();
-        assert_eq!(seen, [0, 1, 2]);
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_counted_and_zero_executors_refused() {
-        assert!(matches!(Epoll::start(&placement(0), |_| async {}), Err(EngineError::Count(0))));
-        let executors = Epoll::start(&placement(2), |engine| async move {
-            assert_eq!(engine.index(), 0, "the second one panics on purpose");
-        });
-        assert_eq!(executors.unwrap().join().await, Err(1));
-    }
-
-    #[tokio::test]
-    async fn a_long_wait_is_cut() {
-        let engine = Epoll { index: 0 };
-        let wait = std::future::pending::<()>();
-        assert_eq!(engine.timeout(Duration::from_millis(5), wait).await, None);
     }
 }

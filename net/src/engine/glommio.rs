@@ -1,4 +1,4 @@
-//! The engine on io_uring: a glommio executor a core.
+//! The engine on glommio: one of its executors a core, on io_uring.
 //!
 //! Bytes that are there are received and sent by plain calls into and from the caller's memory;
 //! the ring is used to wait. So a future may be dropped at any time: the kernel never holds the
@@ -9,22 +9,21 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use futures_io::{AsyncRead as _, AsyncWrite as _};
-use futures_util::FutureExt as _;
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, Executors, Listener, Placement, Stream};
-use crate::hw;
+use super::refusal::{explain, memlock_limit};
+use super::{
+    Engine, EngineError, EngineKind, Executors, FOREVER, Listener, Placement, Stream, threads,
+};
 
 /// Memory that an executor registers with its rings: none of ours goes through it, and this is the
 /// least that glommio takes.
@@ -70,53 +69,15 @@ impl Engine for Glommio {
     type Stream = GlommioStream;
     type Listener = GlommioListener;
 
-    const NAME: &'static str = "glommio (io_uring)";
+    const NAME: &'static str = EngineKind::Glommio.title();
 
     fn start<B, F>(placement: &Placement, body: B) -> Result<Executors, EngineError>
     where
         B: Fn(Self) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
-        placement.check()?;
-        let (alive, ended) = tokio::sync::mpsc::channel(1);
-        let mut threads = Vec::with_capacity(placement.executors);
-        let mut begins = Vec::with_capacity(placement.executors);
-        for index in 0..placement.executors {
-            let (body, alive, cpu) = (body.clone(), alive.clone(), placement.cpu(index));
-            // An executor is made on its own thread. None begins before all are made: an error
-            // drops `begins`, which ends those that wait.
-            let (begin, may_begin) = mpsc::channel::<()>();
-            let (made, is_made) = mpsc::channel();
-            let thread = thread::Builder::new().name(format!("{}-{index}", placement.name));
-            let spawned = thread.spawn(move || {
-                let _alive = alive;
-                if let Some(Err(e)) = cpu.map(hw::pin_thread) {
-                    tracing::warn!("{e}");
-                }
-                let executor = make();
-                let is_ready = executor.is_ok();
-                let told = made.send(executor.as_ref().err().map(io::Error::to_string));
-                if let Ok(executor) = executor
-                    && is_ready
-                    && told.is_ok()
-                    && may_begin.recv().is_ok()
-                {
-                    run(&executor, index, body);
-                }
-            });
-            let failed = |cause| EngineError::Executor { index, cause };
-            threads.push(spawned.map_err(failed)?);
-            match is_made.recv() {
-                Ok(None) => begins.push(begin),
-                Ok(Some(why)) => return Err(failed(io::Error::other(why))),
-                Err(_) => return Err(failed(io::Error::other("its thread ended"))),
-            }
-        }
-        for begin in begins {
-            // It waits for this: its thread does nothing else.
-            let _ = begin.send(());
-        }
-        Ok(Executors { engine: Self::NAME, threads, ended })
+        let run = move |executor: LocalExecutor, index| run(&executor, index, &body);
+        threads::start(Self::NAME, placement, make, run)
     }
 
     fn index(&self) -> usize {
@@ -142,12 +103,10 @@ impl Engine for Glommio {
         tasks.open.set(tasks.open.get() + 1);
         let task = async move {
             {
-                // A panic costs its task, not the executor; it was printed where it happened.
-                let task = AssertUnwindSafe(task).catch_unwind();
                 tokio::select! {
                     biased;
                     () = tasks.end.cancelled() => {}
-                    _ = task => {}
+                    () = threads::contained(task) => {}
                 }
             }
             tasks.open.set(tasks.open.get() - 1);
@@ -156,14 +115,14 @@ impl Engine for Glommio {
     }
 
     async fn sleep(&self, duration: Duration) {
-        Timer::new(duration).await;
+        Timer::new(duration.min(FOREVER)).await;
     }
 
     async fn timeout<F: Future>(&self, duration: Duration, task: F) -> Option<F::Output> {
         tokio::select! {
             biased;
             outcome = task => Some(outcome),
-            _ = Timer::new(duration) => None,
+            _ = Timer::new(duration.min(FOREVER)) => None,
         }
     }
 
@@ -173,7 +132,7 @@ impl Engine for Glommio {
 }
 
 /// Runs the body on its executor, then drops the tasks that are left.
-fn run<B, F>(executor: &LocalExecutor, index: usize, body: B)
+fn run<B, F>(executor: &LocalExecutor, index: usize, body: &B)
 where
     B: Fn(Glommio) -> F,
     F: Future<Output = ()> + 'static,
@@ -226,22 +185,6 @@ pub(super) fn why_not() -> Option<String> {
     }
 }
 
-/// What the kernel's refusal of a ring means, and what to do about it.
-fn explain(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has no io_uring (5.8 or newer is needed)".to_owned(),
-        Some(libc::EPERM | libc::EACCES) => format!(
-            "io_uring is forbidden: {error} (a seccomp filter, as containers have, or \
-             sysctl kernel.io_uring_disabled)"
-        ),
-        Some(libc::ENOMEM) => format!(
-            "io_uring: {error}: raise the limit for locked memory (ulimit -l; it is {} bytes)",
-            memlock_limit().map_or_else(|| "unknown".to_owned(), |limit| limit.to_string())
-        ),
-        _ => format!("io_uring: {error}"),
-    }
-}
-
 /// Asks the kernel for a small ring and gives it back.
 fn try_ring() -> io::Result<()> {
     /// The length of `struct io_uring_params`.
@@ -258,14 +201,6 @@ fn try_ring() -> io::Result<()> {
         }
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// The soft limit for locked memory, bytes; None when it can not be read.
-fn memlock_limit() -> Option<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one `rlimit` at the address.
-    let status = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    (status == 0).then_some(limit.rlim_cur)
 }
 
 impl Listener for GlommioListener {

@@ -8,18 +8,17 @@ use std::net::{Shutdown as End, SocketAddr, TcpStream};
 /// Makes a test of each function for each engine that works here.
 macro_rules! on_each_engine {
     ($($name:ident,)*) => {
-        mod epoll {
+        on_each_engine!(@ epoll Epoll $($name)*);
+        on_each_engine!(@ glommio Glommio $($name)*);
+        on_each_engine!(@ uring Uring $($name)*);
+    };
+    (@ $module:ident $kind:ident $($name:ident)*) => {
+        mod $module {
             $(#[test]
             fn $name() {
-                super::$name(crate::engine::EngineKind::Epoll);
-            })*
-        }
-
-        mod glommio {
-            $(#[test]
-            fn $name() {
-                match crate::engine::why_not_glommio() {
-                    None => super::$name(crate::engine::EngineKind::Glommio),
+                let kind = crate::engine::EngineKind::$kind;
+                match kind.why_not() {
+                    None => super::$name(kind),
                     Some(why) => eprintln!("not tried: {why}"),
                 }
             })*

@@ -21,8 +21,8 @@ use crate::role;
 pub(crate) struct Ah {
     /// Name of the handler: its table of the file is [ann_handler.NAME]
     name: String,
-    /// What receives and sends: glommio (io_uring), epoll, or auto: glommio where it works [setting
-    /// `engine`, default: auto]
+    /// What receives and sends: uring (io_uring), glommio (io_uring), epoll, or auto: the first of
+    /// these that works [setting `engine`, default: auto]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineKind>,
     #[command(flatten)]

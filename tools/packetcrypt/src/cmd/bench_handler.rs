@@ -23,7 +23,7 @@ pub(crate) struct BenchHandler {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// What the handler receives and sends with: auto, glommio or epoll
+    /// What the handler receives and sends with: auto, uring, glommio or epoll
     #[arg(long, value_name = "ENGINE", default_value_t = EngineKind::Auto)]
     engine: EngineKind,
     /// Where its files lie while it is measured [default: memory]
