@@ -2,7 +2,9 @@
 
 use packetcrypt_core::cryptocycle::{State, lanes};
 use packetcrypt_core::params::{ITEM_BYTES, STATE_BYTES};
-use packetcrypt_core::primitives::blake2b::{compress32_many, compress64_many};
+use packetcrypt_core::primitives::blake2b::{
+    PARTS_TOGETHER, compress32_many, compress32_twofold, compress64_many,
+};
 use packetcrypt_core::primitives::chacha20::{BLOCK_BYTES, expand_long, expand_numbers};
 use packetcrypt_core::primitives::{compress32, compress64, expand};
 use packetcrypt_core::{Backend, Hash32, Hash64};
@@ -47,6 +49,58 @@ fn check_hashes<const N: usize>() {
             hashes
         });
     }
+}
+
+/// What is told of messages that are hashed twofold, of which that of number `left` is left when the
+/// hashes of its part `at` or of one before have come: hashes of parts and wholes.
+fn twofold<const N: usize>(
+    messages: &[&[[u8; N]]],
+    (left, at): (usize, usize),
+    backend: Backend,
+) -> (Vec<Vec<Hash32>>, Vec<Hash32>) {
+    let mut parts = vec![Vec::new(); messages.len()];
+    let mut wholes = vec![Hash32::ZERO; messages.len()];
+    let look = |number: usize, first: usize, hashes: &[Hash32]| {
+        assert_eq!(parts[number].len(), first, "in order, and not after it was left");
+        assert!((1..=PARTS_TOGETHER).contains(&hashes.len()));
+        parts[number].extend_from_slice(hashes);
+        number != left || parts[number].len() <= at
+    };
+    compress32_twofold(messages, &mut wholes, look, backend);
+    (parts, wholes)
+}
+
+fn check_twofold<const N: usize>(lens: &[usize]) {
+    let all = messages::<N>(9, 100);
+    let messages: Vec<&[[u8; N]]> =
+        lens.iter().enumerate().map(|(from, &len)| &all[from..from + len]).collect();
+    let of_parts = |message: &&[[u8; N]]| message.iter().map(|part| compress32(part)).collect();
+    let parts: Vec<Vec<Hash32>> = messages.iter().map(of_parts).collect();
+    let wholes: Vec<Hash32> =
+        messages.iter().map(|message| compress32(message.as_flattened())).collect();
+    for backend in Backend::ALL {
+        let told = twofold(&messages, (usize::MAX, 0), backend);
+        assert!(told == (parts.clone(), wholes.clone()), "{lens:?} parts of {N}, {backend}");
+        for (left, &len) in lens.iter().enumerate().filter(|(_, len)| **len > 0) {
+            let (mut some, rest) = twofold(&messages, (left, len / 2), backend);
+            let seen = some[left].len();
+            assert!(seen > len / 2 && seen <= len && some[left] == parts[left][..seen]);
+            some[left].clone_from(&parts[left]);
+            let mut wanted = wholes.clone();
+            wanted[left] = Hash32::ZERO;
+            assert!((some, rest) == (parts.clone(), wanted), "{lens:?}, {left} left, {backend}");
+        }
+    }
+}
+
+#[test]
+fn messages_and_their_parts_in_one_pass() {
+    check_twofold::<1024>(&[]);
+    check_twofold::<1024>(&[33]);
+    check_twofold::<1024>(&[0, 0]);
+    check_twofold::<1024>(&[48, 48]);
+    check_twofold::<1024>(&[1, 40, 0, 17, 16, 3, 0, 64, 2, 31]);
+    check_twofold::<128>(&[5, 70, 9, 9, 9, 9, 80]);
 }
 
 #[test]

@@ -170,15 +170,18 @@ impl Committer {
         if !self.front.parents.is_current(parent) {
             return Err(Refusal::BlockChanged);
         }
-        let mut reserved = Vec::with_capacity(of.candidates.len());
+        // Looked at before they are reserved, in a loop in which the waits for their memory overlap.
+        let is_new = |&&(_, hash): &&(u32, u64)| !parent.known.is_committed(hash);
+        let candidates: Vec<(u32, u64)> = of.candidates.iter().filter(is_new).copied().collect();
+        let mut reserved = Vec::with_capacity(candidates.len());
         let mut check = 0;
-        for &(index, hash) in &of.candidates {
+        for (index, hash) in candidates {
             match parent.known.reserve(hash) {
                 Reservation::Fresh(entry) => {
                     reserved.push((index, entry));
                     check ^= hash;
                 }
-                // Committed since the worker looked, or earlier in this batch.
+                // Another post of this batch has it.
                 Reservation::Committed | Reservation::Reserved => {}
                 Reservation::Full => {
                     release(parent, &reserved);

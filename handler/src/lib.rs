@@ -49,6 +49,7 @@ mod post;
 mod publish;
 mod queue;
 mod run;
+mod sift;
 pub mod stats;
 mod submit;
 mod verify;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::admit::{Overload, Refusal};
 use crate::post::Post;
-use crate::verify::Sifted;
+use crate::sift::Sifted;
 
 /// Posts that a worker takes together: their event ids are hashed side by side.
 pub(crate) const TAKEN_TOGETHER: usize = 4;

@@ -3,7 +3,6 @@
 //! Workers are OS threads of their own, fed by a bounded queue, so that the threads that receive
 //! and send stay responsive while proofs are checked. What is verified goes to the committer.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -12,33 +11,20 @@ use packetcrypt_core::announcement::{Announcement, BATCH_LANES, BatchScratch, ch
 use packetcrypt_core::backend::Backend;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_core::error::AnnError;
-use packetcrypt_core::primitives::blake2b::{compress32, compress32_many};
 use packetcrypt_jit::{AnyExecutor, Executor};
 
-use crate::admit::{AnnRefusal, Parent, Refusal, announcements};
+use crate::admit::{AnnRefusal, Refusal, announcements};
 use crate::commit::CommitQueue;
 use crate::overload::PROOF_COST;
 use crate::post::Post;
 use crate::queue::Work;
+use crate::sift::{Found, Sifted};
 use crate::submit::Front;
 
 /// Proofs of a post that are checked before looking whether it is junk: fewer take as long.
 const GROUP_FIRST_LEN: usize = BATCH_LANES;
 /// Proofs that are checked in one call. The batch check works job by job, best with many of one.
 const GROUP_LEN_MAX: usize = 1024;
-/// Announcements whose hashes are computed before looking whether the post is junk.
-const HASHED_TOGETHER: usize = 64;
-/// Length of the body of a full post of the announcement miner (spec 05, 8.4).
-const FULL_POST_BYTES: usize = 1024 * packetcrypt_proto::ANNOUNCEMENT_BYTES;
-
-/// A post that passed all checks but those of its proofs.
-#[derive(Debug)]
-pub(crate) struct Sifted {
-    /// The post.
-    pub(crate) post: Post,
-    found: Found,
-    event_id: [u8; 16],
-}
 
 /// A post that may be accepted, on its way to the committer.
 #[derive(Debug)]
@@ -99,20 +85,6 @@ impl Workers {
         }
     }
 
-    /// All checks of some posts but the proofs, and their event ids.
-    fn sift_all(&self, posts: Vec<Post>, backend: Backend) {
-        // Abandoned ones are dropped: nobody would learn what became of them.
-        let posts = posts.into_iter().filter(|post| !post.is_abandoned());
-        let sound: Vec<_> = posts.filter_map(|post| self.guard(post, Self::sift)).collect();
-        let ids = event_ids(sound.iter().map(|(post, _)| post.body.bytes()), backend);
-        let sifted = sound.into_iter().zip(ids).map(|((post, found), event_id)| Sifted {
-            post,
-            found,
-            event_id,
-        });
-        self.front.queue.push_sifted(sifted);
-    }
-
     /// The proofs of a post, which then goes to the committer. False after a panic.
     fn prove_one(&self, sifted: Sifted, prover: &mut Prover) -> bool {
         let Sifted { post, found: Found { candidates, work_bits_max }, event_id } = sifted;
@@ -131,7 +103,7 @@ impl Workers {
     /// Does a step of the check of a post; answers the post when it is refused.
     ///
     /// A panic would be a fault of ours. It costs this post, never the worker.
-    fn guard<T>(
+    pub(crate) fn guard<T>(
         &self,
         post: Post,
         step: impl FnOnce(&Self, &Post) -> Result<T, (Refusal, u64)>,
@@ -149,29 +121,6 @@ impl Workers {
                 None
             }
         }
-    }
-
-    /// All checks of a post but the proofs. An error carries what was spent until it was found.
-    fn sift(&self, post: &Post) -> Result<Found, (Refusal, u64)> {
-        let body = post.body.bytes();
-        let anns = announcements(body, self.front.post_anns_max).map_err(|r| (r, 1))?;
-        let mut hashes = Vec::with_capacity(anns.len());
-        let mut hashed = [Hash32::ZERO; HASHED_TOGETHER];
-        for (first, part) in (0u32..).step_by(HASHED_TOGETHER).zip(body_parts(body)) {
-            let hashed = &mut hashed[..part.len()];
-            compress32_many(part, hashed, Backend::best());
-            for ((index, bytes), hash) in (first..).zip(part).zip(&*hashed) {
-                let hash = dedup_hash(hash);
-                let ann = Announcement::from_bytes(bytes);
-                let checked = post.parent.check_cheaply(post.head.sver, ann, hash);
-                checked.map_err(|refusal| (refusal.into(), u64::from(index) + 1))?;
-                hashes.push((index, hash));
-            }
-        }
-        Ok(Found {
-            candidates: candidates(hashes, &post.parent),
-            work_bits_max: anns.iter().map(|ann| ann.work_bits().0).max().unwrap_or(0),
-        })
     }
 
     /// Checks the proofs of the candidates. An error carries what was spent until it was found.
@@ -268,32 +217,6 @@ impl Prover {
     }
 }
 
-/// What [`Workers::sift`] found out.
-#[derive(Debug)]
-struct Found {
-    candidates: Vec<(u32, u64)>,
-    work_bits_max: u32,
-}
-
-/// The announcements of a body, some at a time.
-fn body_parts(body: &[u8]) -> impl Iterator<Item = &[[u8; packetcrypt_proto::ANNOUNCEMENT_BYTES]]> {
-    body.as_chunks().0.chunks(HASHED_TOGETHER)
-}
-
-/// The dedup hash (spec 05, 2.2) in the hash of an announcement.
-fn dedup_hash(hash: &Hash32) -> u64 {
-    let [word, ..] = hash.0.as_chunks().0 else { return 0 };
-    u64::from_le_bytes(*word)
-}
-
-/// The first occurrence of each hash that is not known yet, in order of the index. The others are
-/// duplicates, of an announcement whose proof was checked before or is checked now.
-fn candidates(mut hashes: Vec<(u32, u64)>, parent: &Parent) -> Vec<(u32, u64)> {
-    let mut seen = HashSet::with_capacity(hashes.len());
-    hashes.retain(|&(_, hash)| seen.insert(hash) && !parent.known.is_committed(hash));
-    hashes
-}
-
 /// The names of the reference, which has no others (spec 03, 2.9).
 fn proof_refusal(error: AnnError) -> Refusal {
     Refusal::Announcement(AnnRefusal::Proof(match error {
@@ -305,32 +228,6 @@ fn proof_refusal(error: AnnError) -> Refusal {
         | AnnError::BadProgram
         | AnnError::BadProgramExec => "INVAL",
     }))
-}
-
-/// Event ids of the posts with these bodies (spec 05, 2.2). Full posts are hashed side by side:
-/// one alone takes as long as four.
-fn event_ids<'a>(bodies: impl Iterator<Item = &'a [u8]>, backend: Backend) -> Vec<[u8; 16]> {
-    let bodies: Vec<&[u8]> = bodies.collect();
-    let full: Vec<&[u8; FULL_POST_BYTES]> =
-        bodies.iter().filter_map(|body| (*body).try_into().ok()).collect();
-    let mut hashes = vec![Hash32::ZERO; full.len()];
-    compress32_many(&full, &mut hashes, backend);
-    let mut of_full = hashes.into_iter();
-    let hash = |body: &&[u8]| match body.len() {
-        FULL_POST_BYTES => of_full.next().unwrap_or_else(|| compress32(body)),
-        _ => compress32(body),
-    };
-    let first_half = |hash: Hash32| std::array::from_fn(|i| hash.0[i]);
-    bodies.iter().map(hash).map(first_half).collect()
-}
-
-#[cfg(test)]
-impl Sifted {
-    /// A post in which nothing was found.
-    pub(crate) fn of(post: Post) -> Self {
-        let found = Found { candidates: Vec::new(), work_bits_max: 0 };
-        Self { post, found, event_id: [0; 16] }
-    }
 }
 
 #[cfg(test)]

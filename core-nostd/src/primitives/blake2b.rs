@@ -1,7 +1,8 @@
-//! BLAKE2b without key, salt and personalisation (spec 01, 2): single messages, and many messages
-//! of one length a call.
+//! BLAKE2b without key, salt and personalisation (spec 01, 2): single messages, many messages of one
+//! length a call, and messages that are hashed as a whole and part by part.
 
 pub(crate) mod lanes;
+mod twofold;
 
 use core::borrow::Borrow;
 
@@ -9,6 +10,8 @@ use blake2::{Blake2b256, Blake2b512, Digest};
 
 use crate::backend::Backend;
 use crate::bytes::{Hash32, Hash64};
+
+pub use twofold::{PARTS_TOGETHER, compress32_twofold};
 
 /// BLAKE2b with digest length 32. Not the first half of [`compress64`].
 #[must_use]

@@ -96,6 +96,8 @@ pub(crate) struct Segment {
     index: MmapRaw,
     published: AtomicU32,
     heights: Heights,
+    /// Whether all pages of `data` are there.
+    is_populated: bool,
 }
 
 /// The least and the greatest parent height of what is published.
@@ -225,6 +227,7 @@ impl Writer {
             index: map(&index, index_bytes(capacity))?,
             published: AtomicU32::new(0),
             heights: Heights::none(),
+            is_populated: true,
         });
         populate(&writer.segment.data);
         writer.write_header();
@@ -251,9 +254,10 @@ impl Writer {
         unsafe { std::ptr::write_bytes(old.index.as_mut_ptr(), 0, index_bytes(old.capacity)) };
         fs::rename(data_path(dir, old.number), data_path(dir, number))?;
         let (published, heights) = (AtomicU32::new(0), Heights::none());
-        let writer = Self::empty(Segment { number, published, heights, ..old });
-        // Of a file that was opened at the start nothing may be there yet.
-        populate(&writer.segment.data);
+        if !old.is_populated {
+            populate(&old.data);
+        }
+        let writer = Self::empty(Segment { number, published, heights, is_populated: true, ..old });
         writer.write_header();
         fs::rename(parked, index_path(dir, number))?;
         Ok(Ok(writer))
@@ -288,6 +292,7 @@ impl Writer {
             index: map(&index, index_bytes(capacity))?,
             published: AtomicU32::new(0),
             heights: Heights::none(),
+            is_populated: false,
         });
         let found = writer.read_records();
         Ok((writer, found))

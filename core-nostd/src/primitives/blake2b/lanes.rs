@@ -10,7 +10,7 @@ use crate::primitives::{compress32, compress64};
 use crate::simd::{Kernel, LANES_64_MAX, Level, Simd, Words64};
 
 /// Bytes of a block of a message.
-const BLOCK_BYTES: usize = 128;
+pub(super) const BLOCK_BYTES: usize = 128;
 
 /// The initialization vector: that of SHA-512.
 const IV: [u64; 8] = [
@@ -114,12 +114,7 @@ impl<S: Simd> Kernel<S> for Lanes<'_> {
     #[inline(always)]
     fn run(self, simd: S) {
         let len = self.messages[0].len();
-        let mut state = [simd.splat_64(0); 8];
-        for (word, iv) in state.iter_mut().zip(IV) {
-            *word = simd.splat_64(iv);
-        }
-        // The parameter block: digest length, no key, fanout and depth 1.
-        state[0] = state[0] ^ simd.splat_64(0x0101_0000 ^ self.digest_bytes as u64);
+        let mut state = initial(self.digest_bytes).map(|word| simd.splat_64(word));
 
         // One loop for all blocks: two copies of the rounds do not fit where a CPU keeps what it
         // has decoded.
@@ -137,8 +132,9 @@ impl<S: Simd> Kernel<S> for Lanes<'_> {
                 *row = message[from..].first_chunk().unwrap_or(*row);
             }
             let words = simd.columns_64(&rows[..S::LANES_64]);
-            let end = len.min(from + BLOCK_BYTES) as u64;
-            compress(simd, &mut state, &words, end, block + 1 == blocks);
+            let end = simd.splat_64(len.min(from + BLOCK_BYTES) as u64);
+            let last = simd.splat_64(if block + 1 == blocks { u64::MAX } else { 0 });
+            compress(simd, &mut state, &words, end, last);
         }
         for (word, column) in state.into_iter().zip(self.columns) {
             word.store(column);
@@ -146,22 +142,31 @@ impl<S: Simd> Kernel<S> for Lanes<'_> {
     }
 }
 
-/// The compression function: takes in a block of which the message so far ends at byte `end`.
+/// The state before the first block.
+pub(super) fn initial(digest_bytes: usize) -> [u64; 8] {
+    let mut state = IV;
+    // The parameter block: digest length, no key, fanout and depth 1.
+    state[0] ^= 0x0101_0000 ^ digest_bytes as u64;
+    state
+}
+
+/// The compression function: takes in a block of which the message so far ends at byte `end`. All ones
+/// in `last` for the last block, else zero.
 #[inline(always)]
-fn compress<S: Simd>(
+pub(super) fn compress<S: Simd>(
     simd: S,
     state: &mut [S::W64; 8],
     message: &[S::W64; 16],
-    end: u64,
-    is_last: bool,
+    end: S::W64,
+    last: S::W64,
 ) {
     let mut v = [state[0]; 16];
     v[..8].copy_from_slice(state);
     for (word, iv) in v[8..].iter_mut().zip(IV) {
         *word = simd.splat_64(iv);
     }
-    v[12] = v[12] ^ simd.splat_64(end);
-    v[14] = v[14] ^ simd.splat_64(if is_last { u64::MAX } else { 0 });
+    v[12] = v[12] ^ end;
+    v[14] = v[14] ^ last;
 
     simd.blake2b_rounds(&mut v, message);
     for i in 0..8 {
