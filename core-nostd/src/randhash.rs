@@ -21,6 +21,8 @@ pub use generate::Generator;
 pub use generate::PlainGenerator;
 pub use interpret::{Interpreter, REGISTERS, SCOPES_MAX};
 pub use lanes::LanesInterpreter;
+#[doc(hidden)]
+pub use operations::word_operation;
 pub use program::Program;
 
 use crate::params::{INITIAL_BUDGET, INSNS_MAX};

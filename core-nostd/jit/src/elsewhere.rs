@@ -15,11 +15,7 @@ impl Engine {
         Err(JitError::Architecture)
     }
 
-    pub(crate) fn load_ahead<'p>(&mut self, _: impl Iterator<Item = &'p Planned<'p>>) {
-        match *self {}
-    }
-
-    pub(crate) fn is_ready(&self, _: &Program, _: usize) -> bool {
+    pub(crate) fn load_ahead(&mut self, _: &[Planned<'_>]) {
         match *self {}
     }
 

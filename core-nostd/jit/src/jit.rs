@@ -43,22 +43,14 @@ impl fmt::Display for JitError {
 
 impl core::error::Error for JitError {}
 
-/// Items of a program that are interpreted before it is compiled, if they come in calls of few and
-/// nobody said how many there will be: compiling takes the time of about as many.
-const INTERPRETED_MAX: usize = 2;
-
 /// Compiles programs and runs them: some 3 MiB, most of it code.
 ///
-/// Loading is free; a program is compiled when it is run for more than a few items or was announced
-/// for them, once for few a call and once for many if both happen. The code of some programs is
-/// kept, so that they can be loaded by turns.
+/// Loading is free; a program is compiled when it is announced or run, in one form for many items
+/// side by side and in another for one or two, as needed. The code of some programs is kept, so that
+/// they can be loaded by turns.
 #[derive(Debug)]
 pub struct Jit {
     engine: Engine,
-    /// Items of a program that may be interpreted before it is compiled.
-    interpreted_max: usize,
-    /// Items of the loaded program that were interpreted so.
-    interpreted: usize,
     /// Runs programs that can not be compiled.
     fallback: Box<LanesInterpreter>,
 }
@@ -69,12 +61,10 @@ impl Jit {
     /// # Errors
     /// [`JitError`] where it can not work: use a [`LanesInterpreter`].
     pub fn new(backend: Backend) -> Result<Jit, JitError> {
-        let interpreted_max = INTERPRETED_MAX;
-        Ok(Jit { interpreted_max, ..Jit::with_limit(backend, OPS_MAX)? })
+        Jit::with_limit(backend, OPS_MAX)
     }
 
-    /// A compiler with another limit of executed words that compiles for the first item already, to
-    /// test compiled code and what happens at the limit.
+    /// A compiler with another limit of executed words, to test what happens at the limit.
     ///
     /// # Errors
     /// As [`new`](Jit::new).
@@ -82,8 +72,6 @@ impl Jit {
     pub fn with_limit(backend: Backend, ops_max: u32) -> Result<Jit, JitError> {
         Ok(Jit {
             engine: Engine::new(backend, ops_max)?,
-            interpreted_max: 0,
-            interpreted: 0,
             fallback: Box::new(LanesInterpreter::with_limit(backend, ops_max)),
         })
     }
@@ -97,13 +85,11 @@ impl Jit {
 
 impl Execute for Jit {
     fn load(&mut self, program: &Program) {
-        self.interpreted = 0;
         self.fallback.load(program);
     }
 
     fn load_ahead(&mut self, plans: &[Planned<'_>]) {
-        let pays = |plan: &&Planned<'_>| plan.items * plan.calls > self.interpreted_max;
-        self.engine.load_ahead(plans.iter().filter(pays));
+        self.engine.load_ahead(plans);
     }
 
     fn run(
@@ -114,12 +100,6 @@ impl Execute for Jit {
         cycles: u32,
     ) -> Result<(), ExecError> {
         assert_eq!(items.len(), states.len(), "an item for each state");
-        if self.interpreted + items.len() <= self.interpreted_max
-            && !self.engine.is_ready(program, items.len())
-        {
-            self.interpreted += items.len();
-            return self.fallback.run(program, items, states, cycles);
-        }
         match self.engine.run(program, items, states, cycles) {
             Ok(()) => Ok(()),
             Err(_) => self.fallback.run(program, items, states, cycles),

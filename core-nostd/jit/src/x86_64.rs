@@ -6,6 +6,7 @@ mod frame;
 mod operations;
 mod output;
 mod program;
+mod single;
 mod states;
 mod store;
 
@@ -22,9 +23,9 @@ use crate::memory::RefusedError;
 use emitter::{Emitter, Homes, Target};
 use encode::{Code, Width};
 use frame::{CONSTANTS, Layout};
-use program::{Form, Walk};
+use program::Walk;
 use states::Group;
-use store::{Entry, Forms, Store};
+use store::{Entry, Form, Forms, Store};
 
 /// Up to as many items are run one by one: with more, side by side is faster.
 const ONE_BY_ONE_MAX: usize = 2;
@@ -56,8 +57,9 @@ pub(crate) struct Engine {
     layout: Layout,
     is_evex: bool,
     frame: Box<[Line]>,
-    /// Whose immediates are in the frame, for each form: where its code begins.
-    framed: [Option<usize>; 2],
+    /// Whose immediates are in the frame: where its code begins.
+    framed: Option<usize>,
+    single: Box<single::Frame>,
     homes: Box<Homes>,
     lowered: Box<Lowered>,
     store: Store,
@@ -98,7 +100,8 @@ impl Engine {
             layout,
             is_evex,
             frame,
-            framed: [None; 2],
+            framed: None,
+            single: single::Frame::new(),
             homes: Box::new(Homes::new()),
             lowered: Box::new(Lowered::new()),
             store: Store::new()?,
@@ -113,16 +116,10 @@ impl Engine {
         forms
     }
 
-    /// Whether a program can be run for so many items without compiling anything.
-    pub(crate) fn is_ready(&self, program: &Program, items: usize) -> bool {
-        let Some(at) = self.store.find(program.words()) else { return false };
-        self.store.entry(at).missing(self.forms(items)) == [false; 2]
-    }
-
     /// Compiles programs, and seals their code at once.
-    pub(crate) fn load_ahead<'p>(&mut self, plans: impl Iterator<Item = &'p Planned<'p>> + Clone) {
+    pub(crate) fn load_ahead(&mut self, plans: &[Planned<'_>]) {
         let is_new = |plan: &&Planned<'_>| self.store.find(plan.program.words()).is_none();
-        if plans.clone().filter(is_new).count() > self.store.left() {
+        if plans.iter().filter(is_new).count() > self.store.left() {
             self.clear();
         }
         for plan in plans {
@@ -153,26 +150,34 @@ impl Engine {
             let form = if left <= ONE_BY_ONE_MAX { Form::One } else { Form::Lanes };
             let count = if form == Form::One { 1 } else { left.min(self.layout.lanes()) };
             let code = entry.code(form).ok_or(CompileError::Unusual)?;
-            let group = Group {
-                layout: self.layout,
-                form,
-                diverges: form == Form::Lanes && entry.diverges,
-                program,
-                items: &items[at..at + count],
-            };
-            let frame = bytes_of(&mut self.frame);
-            if self.framed[form as usize].replace(code.start) != Some(code.start) {
-                write_immediates(frame, self.layout, entry, form);
+            let (items, states) = (&items[at..at + count], &mut states[at..at + count]);
+            let address = self.store.sealed(code).as_ptr();
+            match form {
+                Form::Lanes => {
+                    let frame = bytes_of(&mut self.frame);
+                    if self.framed.replace(code.start) != Some(code.start) {
+                        write_immediates(frame, self.layout, entry);
+                    }
+                    let (layout, diverges) = (self.layout, entry.diverges);
+                    // SAFETY: the code was compiled for the present program, is sealed, follows the
+                    // calling convention and uses nothing but the frame of this layout; the CPU has
+                    // its instructions, see `new`.
+                    let cycle = |frame: &mut [u8]| unsafe {
+                        let cycle: extern "sysv64" fn(*mut u8) = core::mem::transmute(address);
+                        cycle(frame.as_mut_ptr());
+                    };
+                    Group { layout, diverges, program, items }.run(frame, states, cycles, cycle);
+                }
+                Form::One => {
+                    // SAFETY: as above, and it uses nothing but this frame.
+                    let cycle = |frame: &mut single::Frame| unsafe {
+                        let cycle: extern "sysv64" fn(&mut single::Frame) =
+                            core::mem::transmute(address);
+                        cycle(frame);
+                    };
+                    self.single.run(program, items[0], &mut states[0], cycles, cycle);
+                }
             }
-            let code = self.store.sealed(code).as_ptr();
-            // SAFETY: the code was compiled for the present program, is sealed, follows the calling
-            // convention and uses nothing but the frame of this layout; the CPU has its
-            // instructions, see `new`.
-            let cycle = |frame: &mut [u8]| unsafe {
-                let cycle: extern "sysv64" fn(*mut u8) = core::mem::transmute(code);
-                cycle(frame.as_mut_ptr());
-            };
-            group.run(frame, &mut states[at..at + count], cycles, cycle);
             at += count;
         }
         Ok(())
@@ -180,7 +185,7 @@ impl Engine {
 
     fn clear(&mut self) {
         self.store.clear();
-        self.framed = [None; 2];
+        self.framed = None;
     }
 
     /// Writes the code of those forms of a program that are not there yet; returns its place.
@@ -214,16 +219,25 @@ impl Engine {
 
     /// Writes the code of a form of the lowered program; `None` when there is no room.
     fn write(&mut self, at: usize, form: Form) -> Option<()> {
-        let width = if self.is_evex { Width::Z512 } else { Width::Y256 };
-        let program = form as usize;
-        let target = Target { layout: self.layout, width, is_evex: self.is_evex, program };
         let (entry, bytes) = self.store.writing(at);
-        let code = Code::new(bytes, target.is_evex);
-        let immediates = &mut entry.immediates[program];
-        let mut emitter = Emitter::new(code, target, &mut self.homes, immediates);
-        Walk::emit(&mut emitter, &self.lowered, form);
-        let len = emitter.finished_len()?;
-        self.store.wrote(at, form, len);
+        let len = match form {
+            Form::Lanes => {
+                let is_evex = self.is_evex;
+                let width = if is_evex { Width::Z512 } else { Width::Y256 };
+                let target = Target { layout: self.layout, width, is_evex };
+                let code = Code::new(bytes, is_evex);
+                let mut emitter =
+                    Emitter::new(code, target, &mut self.homes, &mut entry.immediates);
+                Walk::emit(&mut emitter, &self.lowered);
+                emitter.finished_len()
+            }
+            Form::One => {
+                let mut code = Code::new(bytes, false);
+                single::emit(&mut code, &self.lowered);
+                code.finished_len()
+            }
+        };
+        self.store.wrote(at, form, len?);
         Some(())
     }
 
@@ -243,11 +257,10 @@ impl Engine {
     }
 }
 
-/// Writes the constants that the code of a form uses.
-fn write_immediates(frame: &mut [u8], layout: Layout, entry: &Entry, form: Form) {
-    let immediates = &entry.immediates[form as usize];
-    for (number, immediate) in immediates.iter().enumerate() {
-        let at = layout.immediate(form as usize, number).at as usize;
+/// Writes the constants that the code for lanes uses.
+fn write_immediates(frame: &mut [u8], layout: Layout, entry: &Entry) {
+    for (number, immediate) in entry.immediates.iter().enumerate() {
+        let at = layout.immediate(number).at as usize;
         let row = &mut frame[at..at + layout.row() as usize];
         row.chunks_mut(4).for_each(|word| word.copy_from_slice(&immediate.to_le_bytes()));
     }
@@ -270,7 +283,13 @@ mod tests {
     use super::*;
 
     /// Looks at every instruction of some code: memory is that of the frame, jumps stay inside.
-    fn check_code(code: &[u8], layout: Layout, diverges: bool) {
+    /// `bound` says where a place ends that the displacement and an index, which is none or not,
+    /// lead to, and how far the index does; `is_function` whether a displacement holds an address.
+    fn check_code(
+        code: &[u8],
+        bound: impl Fn(usize, Register) -> (usize, usize),
+        is_function: impl Fn(usize) -> bool,
+    ) {
         let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
         let mut starts = Vec::new();
         let mut targets = Vec::new();
@@ -279,15 +298,14 @@ mod tests {
             assert!(!instruction.is_invalid(), "at {:x}", instruction.ip());
             starts.push(instruction.ip());
             last = instruction.mnemonic();
+            let at = instruction.memory_displacement64() as usize;
             match instruction.flow_control() {
                 FlowControl::Next => {}
                 FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
                     targets.push(instruction.near_branch64());
                 }
                 FlowControl::IndirectCall => {
-                    let address = layout.add_pending().at;
-                    assert_eq!(instruction.memory_displacement64(), address.into());
-                    assert_eq!(instruction.memory_index(), Register::None);
+                    assert!(is_function(at) && instruction.memory_index() == Register::None);
                 }
                 FlowControl::Return => assert_eq!(instruction.next_ip(), code.len() as u64),
                 other => panic!("{other:?} in compiled code"),
@@ -297,28 +315,37 @@ mod tests {
                 continue;
             }
             assert_eq!(instruction.memory_base(), Register::RBX);
-            let at = instruction.memory_displacement64() as usize;
-            let mut end = at + instruction.memory_size().size();
-            let mut bound = layout.bytes();
-            if instruction.memory_index() != Register::None {
-                // A word of the window, a row of output, or a pending row.
-                let is_pending = at >= layout.pending() as usize;
-                let is_output = at >= layout.output() as usize;
-                let rows = if is_pending { PENDING_ROWS - 1 } else { 255 };
-                end += (rows * layout.row()) as usize;
-                assert_eq!(is_pending, is_output && diverges);
-                bound = match (is_pending, is_output) {
-                    (true, _) => layout.lane_bits(),
-                    (false, true) => layout.positions(),
-                    (false, false) => layout.output(),
-                } as usize;
+            if instruction.flow_control() == FlowControl::IndirectCall {
+                continue;
             }
+            let (bound, index_max) = bound(at, instruction.memory_index());
+            let end = at + index_max + instruction.memory_size().size();
             assert!(end <= bound, "{end} at {:x}", instruction.ip());
         }
         assert_eq!(last, Mnemonic::Ret);
         for target in targets {
             assert!(starts.binary_search(&target).is_ok(), "a jump to {target:x}");
         }
+    }
+
+    fn check_lanes(code: &[u8], layout: Layout, diverges: bool) {
+        let bound = |at: usize, index: Register| {
+            if index == Register::None {
+                return (layout.bytes(), 0);
+            }
+            // A word of the window, a row of output, or a pending row.
+            let is_pending = at >= layout.pending() as usize;
+            let is_output = at >= layout.output() as usize;
+            let rows = if is_pending { PENDING_ROWS - 1 } else { 255 };
+            assert_eq!(is_pending, is_output && diverges);
+            let bound = match (is_pending, is_output) {
+                (true, _) => layout.lane_bits(),
+                (false, true) => layout.positions(),
+                (false, false) => layout.output(),
+            };
+            (bound as usize, (rows * layout.row()) as usize)
+        };
+        check_code(code, bound, |at| at == layout.add_pending().at as usize);
     }
 
     /// Also the code for AVX-512 where this machine can not run it.
@@ -333,10 +360,9 @@ mod tests {
             lowered.lower(program.words(), OPS_MAX).unwrap();
             for engine in &mut engines {
                 let layout = engine.layout;
-                for is_one in [false, true] {
-                    let diverges = !is_one && lowered.diverges();
-                    check_code(engine.listing(&program, is_one).unwrap(), layout, diverges);
-                }
+                check_lanes(engine.listing(&program, false).unwrap(), layout, lowered.diverges());
+                let code = engine.listing(&program, true).unwrap();
+                check_code(code, single::Frame::bound, single::Frame::is_function);
             }
         }
     }

@@ -35,17 +35,13 @@ fn alone(all: &[(Announcement, Hash32)], limits: Limits) -> Vec<Checked> {
     all.iter().map(|(ann, parent)| check(ann, parent, &mut scratch)).collect()
 }
 
-/// Everything that runs programs on a back end, with a limit of executed words. With the limit of
-/// the consensus also the compiler that interprets the first items, as miners and handlers have it.
+/// Everything that runs programs on a back end, with a limit of executed words.
 fn executors(backend: Backend, ops_max: u32) -> Vec<(&'static str, Box<dyn Execute>)> {
     let mut all: Vec<(&'static str, Box<dyn Execute>)> = vec![
         ("interpreter", Box::new(Interpreter::with_limit(ops_max))),
         ("lanes", Box::new(LanesInterpreter::with_limit(backend, ops_max))),
     ];
     if let Ok(jit) = Jit::with_limit(backend, ops_max) {
-        all.push(("jit from the first item", Box::new(jit)));
-    }
-    if let Some(jit) = Jit::new(backend).ok().filter(|_| ops_max == OPS_MAX) {
         all.push(("jit", Box::new(jit)));
     }
     all

@@ -26,6 +26,8 @@ const ITEMS: usize = 16;
 struct Named {
     name: String,
     exec: Box<dyn Execute>,
+    /// It has other code for a single item.
+    has_single: bool,
 }
 
 fn executors(ops_max: u32) -> Vec<Named> {
@@ -35,40 +37,14 @@ fn executors(ops_max: u32) -> Vec<Named> {
             Err(JitError::Backend(_) | JitError::Architecture) => return None,
             Err(error) => panic!("{error}"),
         };
-        Some(Named { name: format!("compiled for {backend}"), exec })
+        Some(Named { name: format!("compiled for {backend}"), exec, has_single: true })
     });
     let lanes = Backend::available().map(|backend| Named {
         name: format!("lanes on {backend}"),
         exec: Box::new(LanesInterpreter::with_limit(backend, ops_max)),
+        has_single: false,
     });
     compiled.chain(lanes).collect()
-}
-
-/// Item by item a program is interpreted at first and compiled later: nobody sees a difference.
-#[test]
-fn single_items_are_the_same_before_and_after_compiling() {
-    let mut generator = Generator::new();
-    let mut program = Program::EMPTY;
-    for mut exec in Backend::available().filter_map(|backend| Jit::new(backend).ok()) {
-        for number in 0..20_u8 {
-            generator.generate(&[number; 32], &mut program).expect("a good program");
-            exec.load(&program);
-            for item in 1790..1796 {
-                let mut fast = State::ZERO;
-                fast.init(&[number; 32], item);
-                let mut plain = fast.clone();
-                let run = exec.run(&program, &[item], core::slice::from_mut(&mut fast), CYCLES);
-                let plain_run = Interpreter::new().run(
-                    &program,
-                    &[item],
-                    core::slice::from_mut(&mut plain),
-                    CYCLES,
-                );
-                assert_eq!(run, plain_run);
-                assert!(fast.0 == plain.0, "program {number}, item {item}");
-            }
-        }
-    }
 }
 
 /// A program from words, over the memory of a seed of zeros.
@@ -78,7 +54,8 @@ fn assembled(words: &[u32]) -> Program {
     program
 }
 
-/// Runs a program with all executors; where the interpreter succeeds, all states must be its.
+/// Runs a program with all executors, over all items at once and, where there is other code for that,
+/// one by one; where the interpreter succeeds, all states must be its.
 fn compare(
     executors: &mut [Named],
     program: &Program,
@@ -88,7 +65,7 @@ fn compare(
 ) {
     let mut plain = states.to_vec();
     let wanted = Interpreter::with_limit(ops_max).run(program, items, &mut plain, CYCLES);
-    for Named { name, exec } in executors {
+    for Named { name, exec, has_single } in executors {
         exec.load(program);
         let mut fast = states.to_vec();
         let result = exec.run(program, items, &mut fast, CYCLES);
@@ -96,17 +73,29 @@ fn compare(
         if result.is_err() {
             continue;
         }
-        for (lane, (fast, plain)) in fast.iter().zip(&plain).enumerate() {
-            let differs = fast.0.iter().zip(&plain.0).position(|(fast, plain)| fast != plain);
-            assert_eq!(
-                differs,
-                None,
-                "{name}, item {} (lane {lane} of {}): {:08x?}",
-                items[lane],
-                items.len(),
-                program.words()
-            );
+        assert_same(name, program, items, &fast, &plain);
+        if *has_single {
+            fast.clone_from_slice(states);
+            for (item, state) in items.iter().zip(&mut fast) {
+                let state = core::slice::from_mut(state);
+                assert_eq!(exec.run(program, &[*item], state, CYCLES), Ok(()), "{name}");
+            }
+            assert_same(&format!("{name} one by one"), program, items, &fast, &plain);
         }
+    }
+}
+
+fn assert_same(name: &str, program: &Program, items: &[u64], fast: &[State], plain: &[State]) {
+    for (lane, (fast, plain)) in fast.iter().zip(plain).enumerate() {
+        let differs = fast.0.iter().zip(&plain.0).position(|(fast, plain)| fast != plain);
+        assert_eq!(
+            differs,
+            None,
+            "{name}, item {} (lane {lane} of {}): {:08x?}",
+            items[lane],
+            items.len(),
+            program.words()
+        );
     }
 }
 
@@ -223,7 +212,7 @@ fn operations_of_the_vectors() {
                 };
                 let states: Vec<State> = cases.iter().map(state).collect();
                 let items: Vec<u64> = (0..cases.len() as u64).collect();
-                for Named { name, exec } in &mut executors {
+                for Named { name, exec, .. } in &mut executors {
                     exec.load(&program);
                     let mut states = states.clone();
                     exec.run(&program, &items, &mut states, 1).unwrap();
@@ -343,7 +332,7 @@ fn whole_states_of_the_vectors() {
             let seed = unhex_array(text(&case["seed"]));
             Generator::new().generate(&seed, &mut program).unwrap();
             let before = State(unhex_array(text(&case["before"])));
-            for Named { name, exec } in &mut executors {
+            for Named { name, exec, .. } in &mut executors {
                 exec.load(&program);
                 let mut states = vec![before.clone(); 4];
                 let items = [number(&case["item"]); 4];
@@ -460,11 +449,6 @@ fn programs_that_are_announced_are_run_by_turns() {
         .collect();
     programs.insert(5, assembled(&[2 << 20 | 66, 69, 70]));
     let mut executors = executors(OPS_MAX);
-    executors.extend(Backend::available().filter_map(|backend| {
-        let jit = Jit::new(backend).ok()?;
-        let name = format!("compiled for {backend} when it pays");
-        Some(Named { name, exec: Box::new(jit) })
-    }));
     let mut numbers = Numbers(4);
     for (announced, items, calls) in [(0..41, 1, 4), (0..16, 1, 1), (10..26, 20, 1), (0..6, 2, 1)] {
         let plan = |program| Planned { program, items, calls };
@@ -563,7 +547,7 @@ fn a_failing_item_fails_all() {
     let mut plain = states.clone();
     let result = Interpreter::new().run(&program, &items, &mut plain, 1);
     assert_eq!(result, Err(ExecError::TooLong));
-    for Named { name, exec } in &mut executors(OPS_MAX) {
+    for Named { name, exec, .. } in &mut executors(OPS_MAX) {
         exec.load(&program);
         assert_eq!(exec.run(&program, &items, &mut states.clone(), 1), result, "{name}");
         let (items, states) = (&items[..11], &mut states.clone()[..11]);

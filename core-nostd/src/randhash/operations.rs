@@ -109,6 +109,49 @@ pub(super) fn operate<M: Operate>(m: &mut M, code: u8) -> Result<(), ExecError> 
     }
 }
 
+/// The word that an operation of the classes [`Op1To1`](super::opcode::Class::Op1To1) and
+/// [`Op2To1`](super::opcode::Class::Op2To1) gives, for compilers that call a function; `None` for
+/// other opcodes.
+#[inline(always)]
+#[must_use]
+pub fn word_operation<const OPCODE: u8>(a: u32, b: u32) -> Option<u32> {
+    let mut words = Words { a, b, result: 0 };
+    operate(&mut words, OPCODE).ok().map(|()| words.result)
+}
+
+/// Operands that are words, and the result.
+struct Words {
+    a: u32,
+    b: u32,
+    result: u32,
+}
+
+impl Operate for Words {
+    #[inline(always)]
+    fn op_1_to_1(&mut self, f: impl Fn(u32) -> u32) -> Result<(), ExecError> {
+        self.result = f(self.a);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn op_2_to_1(&mut self, f: impl Fn(u32, u32) -> u32) -> Result<(), ExecError> {
+        self.result = f(self.a, self.b);
+        Ok(())
+    }
+
+    fn op_2_to_2(&mut self, _: impl Fn(u32, u32) -> u64) -> Result<(), ExecError> {
+        Err(ExecError::Invalid)
+    }
+
+    fn op_4_to_2(&mut self, _: impl Fn(u64, u64) -> u64) -> Result<(), ExecError> {
+        Err(ExecError::Invalid)
+    }
+
+    fn op_4_to_4(&mut self, _: impl Fn(u64, u64) -> u128) -> Result<(), ExecError> {
+        Err(ExecError::Invalid)
+    }
+}
+
 fn lanes8(a: u32) -> [u8; 4] {
     a.to_le_bytes()
 }

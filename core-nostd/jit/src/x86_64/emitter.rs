@@ -25,8 +25,6 @@ pub(super) struct Target {
     pub(super) width: Width,
     /// AVX-512 instead of AVX2.
     pub(super) is_evex: bool,
-    /// Which of the two areas of immediates is used.
-    pub(super) program: usize,
 }
 
 impl Target {
@@ -324,6 +322,6 @@ impl<'a> Emitter<'a> {
             self.immediates.push(value);
             self.immediates.len() - 1
         });
-        self.layout().immediate(self.target.program, number.min(IMMEDIATES_MAX - 1))
+        self.layout().immediate(number.min(IMMEDIATES_MAX - 1))
     }
 }

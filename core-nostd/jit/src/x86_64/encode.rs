@@ -4,6 +4,10 @@
 //! relative to one register, [`BASE`], with a 32-bit displacement that is known when compiling, and
 //! an index register or none. Each form is compared with an independent decoder in the tests below.
 
+mod general;
+
+pub(super) use general::{Arithmetic, Bits, Condition, Forward, Rotation};
+
 /// The register that holds the address of the frame: RBX, which functions that are called keep.
 pub(super) const BASE: u8 = 3;
 
@@ -18,12 +22,20 @@ pub(super) struct Vector(pub(super) u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct General(pub(super) u8);
 
+/// Results of functions.
 pub(super) const RAX: General = General(0);
+/// The amount of shifts.
 pub(super) const RCX: General = General(1);
-/// The third argument of a function.
+/// The third argument of a function; the high half of the widest products.
 pub(super) const RDX: General = General(2);
+/// The second argument of a function.
+pub(super) const RSI: General = General(6);
+/// The first argument of a function.
+pub(super) const RDI: General = General(7);
 /// In bytes: the output position where it is the same for all lanes, else the rows pending.
 pub(super) const R8: General = General(8);
+/// The same in code for a single item: functions that are called keep it.
+pub(super) const R12: General = General(12);
 
 /// A place in the frame: at a displacement, and at what an index register adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,16 +113,17 @@ impl Instruction {
 }
 
 macro_rules! instructions {
-    ($($name:ident = $value:expr;)*) => {
+    ($list:ident: $($name:ident = $value:expr;)*) => {
         $(pub(super) const $name: Instruction = $value;)*
-        /// Every instruction with its name.
+        /// Every such instruction with its name.
         #[cfg(test)]
-        pub(super) const NAMED: &[(&str, Instruction)] = &[$((stringify!($name), $name),)*];
+        pub(super) const $list: &[(&str, Instruction)] = &[$((stringify!($name), $name),)*];
     };
 }
 
 // Three operands: to, first, second or memory.
 instructions! {
+    NAMED:
     PADDB = instruction(1, 0xfc);
     PADDW = instruction(1, 0xfd);
     PADDD = instruction(1, 0xfe);
@@ -128,6 +141,7 @@ instructions! {
     PMADDWD = instruction(1, 0xf5);
     PMULUDQ = instruction(1, 0xf4).quad();
     PMINUB = instruction(1, 0xda);
+    PACKUSWB = instruction(1, 0x67);
     PUNPCKLDQ = instruction(1, 0x62);
     PUNPCKHDQ = instruction(1, 0x6a);
     PSHUFB = instruction(2, 0x00);
@@ -143,6 +157,15 @@ instructions! {
     PSRAVD = instruction(2, 0x46);
 }
 
+// Two operands: to, the low half of a vector.
+instructions! {
+    CONVERSIONS:
+    PMOVSXBW = instruction(2, 0x20);
+    PMOVSXWD = instruction(2, 0x23);
+    PMOVZXBW = instruction(2, 0x30);
+    PMOVZXWD = instruction(2, 0x33);
+}
+
 /// VEX only: all bits of the lanes that are equal.
 pub(super) const PCMPEQD: Instruction = instruction(1, 0x76);
 /// With an immediate: words of `first` and `second`.
@@ -152,6 +175,9 @@ pub(super) const PSHUFD: Instruction = instruction(1, 0x70);
 const LOAD: Instruction = instruction(1, 0x6f);
 const STORE: Instruction = instruction(1, 0x7f);
 const FROM_GENERAL: Instruction = instruction(1, 0x6e);
+/// One or two words.
+const TO_GENERAL: Instruction = instruction(1, 0x7e);
+const STORE_LOW: Instruction = instruction(1, 0xd6).quad();
 const BROADCAST: Instruction = instruction(2, 0x58);
 /// VEX only.
 const SIGNS: Instruction = instruction(1, 0x50).prefix(0);
@@ -183,20 +209,6 @@ shifts! {
     PSRAD = 0x72 / 4;
     PSLLD = 0x72 / 6;
     PSRLQ = 0x73 / 2 quad;
-}
-
-/// A condition of a jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
-    Below = 0x2,
-    Zero = 0x4,
-}
-
-/// A place in the code that is jumped to from before it: where the distances have to be written.
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub(super) struct Forward {
-    at: usize,
 }
 
 /// Code as it is written. What does not fit is dropped, and noted.
@@ -361,6 +373,33 @@ impl<'m> Code<'m> {
         self.vector(BROADCAST, width, [to.0, 0], to.into(), None, 0);
     }
 
+    /// The low half of a vector, each of its lanes twice as wide.
+    pub(super) fn convert(
+        &mut self,
+        conversion: Instruction,
+        width: Width,
+        to: Vector,
+        from: Vector,
+    ) {
+        self.vector(conversion, width, [to.0, 0], from.into(), None, 0);
+    }
+
+    /// A word from memory, or of a general register, in the low lane; the others become zero.
+    pub(super) fn load_low(&mut self, to: Vector, from: Result<Place, General>) {
+        let from = from.map_or_else(|general| Vector(general.0).into(), Source::from);
+        self.vector(FROM_GENERAL, Width::X128, [to.0, 0], from, None, 0);
+    }
+
+    /// Stores the word in the low lane.
+    pub(super) fn store_low(&mut self, to: Place, from: Vector) {
+        self.vector(TO_GENERAL, Width::X128, [from.0, 0], to.into(), None, 0);
+    }
+
+    /// Stores the two low words.
+    pub(super) fn store_low_pair(&mut self, to: Place, from: Vector) {
+        self.vector(STORE_LOW, Width::X128, [from.0, 0], to.into(), None, 0);
+    }
+
     /// The sign bits of the words of a 256-bit vector. VEX only.
     pub(super) fn signs(&mut self, to: General, from: Vector) {
         self.vector(SIGNS, Width::Y256, [to.0, 0], from.into(), None, 0);
@@ -380,143 +419,22 @@ impl<'m> Code<'m> {
         self.vector(LOAD, Width::Z512, [to.0, 0], from.into(), None, 0x81);
     }
 
-    /// A 32-bit instruction with a register, or an operation number, and a place.
-    fn general(&mut self, opcode: u8, reg: u8, to: Place) {
-        let rex = 0x40 | (reg >> 3) << 2 | to.index.map_or(0, |index| index.0 >> 3) << 1;
-        self.put(u16::from_le_bytes([rex, opcode]).into(), 2);
-        self.put_place(reg, to);
-    }
-
-    /// The 32-bit constant at the end of an instruction.
-    fn constant(&mut self, value: u32) {
-        self.put(value.into(), 4);
-    }
-
-    /// A 32-bit instruction with two registers.
-    fn general_pair(&mut self, opcode: u8, reg: u8, rm: u8) {
-        let rex = 0x40 | (reg >> 3) << 2 | rm >> 3;
-        let modrm = 0xc0 | (reg & 7) << 3 | rm & 7;
-        self.put(u32::from_le_bytes([rex, opcode, modrm, 0]).into(), 3);
-    }
-
-    pub(super) fn load_word(&mut self, to: General, from: Place) {
-        self.general(0x8b, to.0, from);
-    }
-
-    pub(super) fn store_word(&mut self, to: Place, from: General) {
-        self.general(0x89, from.0, to);
-    }
-
-    pub(super) fn set_word(&mut self, to: Place, value: u32) {
-        self.general(0xc7, 0, to);
-        self.constant(value);
-    }
-
-    pub(super) fn increment_word(&mut self, to: Place) {
-        self.general(0xff, 0, to);
-    }
-
-    pub(super) fn compare_word(&mut self, at: Place, with: u32) {
-        self.general(0x81, 7, at);
-        self.constant(with);
-    }
-
-    pub(super) fn test_word(&mut self, at: Place, bits: u32) {
-        self.general(0xf7, 0, at);
-        self.constant(bits);
-    }
-
-    /// `to &= word`.
-    pub(super) fn and_word(&mut self, to: General, from: Place) {
-        self.general(0x23, to.0, from);
-    }
-
-    /// `to = word * factor`.
-    pub(super) fn multiply_word(&mut self, to: General, from: Place, factor: u32) {
-        self.general(0x69, to.0, from);
-        self.constant(factor);
-    }
-
-    pub(super) fn move_general(&mut self, to: General, from: General) {
-        self.general_pair(0x8b, to.0, from.0);
-    }
-
-    pub(super) fn xor(&mut self, to: General, with: General) {
-        self.general_pair(0x33, to.0, with.0);
-    }
-
-    pub(super) fn test_general(&mut self, register: General) {
-        self.general_pair(0x85, register.0, register.0);
-    }
-
-    pub(super) fn add_constant(&mut self, to: General, value: u32) {
-        self.general_pair(0x81, 0, to.0);
-        self.constant(value);
-    }
-
-    pub(super) fn compare_constant(&mut self, of: General, with: u32) {
-        self.general_pair(0x81, 7, of.0);
-        self.constant(with);
-    }
-
-    pub(super) fn and_constant(&mut self, to: General, value: u32) {
-        self.general_pair(0x81, 4, to.0);
-        self.constant(value);
-    }
-
-    pub(super) fn xor_constant(&mut self, to: General, value: u32) {
-        self.general_pair(0x81, 6, to.0);
-        self.constant(value);
-    }
-
-    /// Jumps back to a position when a condition holds.
-    pub(super) fn jump_back(&mut self, condition: Condition, to: usize) {
-        let distance = (to as u32).wrapping_sub(self.len as u32 + 6);
-        let opcode = u64::from(u16::from_le_bytes([0x0f, 0x80 | condition as u8]));
-        self.put(opcode | u64::from(distance) << 16, 6);
-    }
-
-    /// Jumps forward when a condition holds.
-    pub(super) fn jump_if(&mut self, condition: Condition) -> Forward {
-        self.put(u64::from(u16::from_le_bytes([0x0f, 0x80 | condition as u8])), 6);
-        Forward { at: self.len }
-    }
-
-    /// Jumps forward.
-    pub(super) fn jump(&mut self) -> Forward {
-        self.put(0xe9, 5);
-        Forward { at: self.len }
-    }
-
-    /// This is where a jump goes to.
-    pub(super) fn land(&mut self, jump: Forward) {
-        let distance = self.len.wrapping_sub(jump.at) as u32;
-        if let Some(bytes) = self.bytes[..jump.at].last_chunk_mut() {
-            *bytes = distance.to_le_bytes();
-        }
-    }
-
-    /// Calls the function whose address is in memory.
-    pub(super) fn call(&mut self, address: Place) {
-        self.general(0xff, 2, address);
-    }
-
-    /// The address of the frame as the first argument of a function.
-    pub(super) fn set_frame_argument(&mut self) {
-        // mov rdi, rbx
-        self.put(0xdf_8948, 3);
-    }
-
-    /// The second argument of a function.
-    pub(super) fn set_argument(&mut self, value: u32) {
-        // mov esi, value
-        self.put(0xbe | u64::from(value) << 8, 5);
-    }
-
     /// Begins the function, whose argument is the address of the frame. The stack is aligned then.
     pub(super) fn enter(&mut self) {
         // push rbx; mov rbx, rdi
         self.put(0xfb89_4853, 4);
+    }
+
+    /// Begins a function that also uses R12, and calls others.
+    pub(super) fn enter_keeping(&mut self) {
+        // push rbx; push r12; push rax, for the alignment of the stack; mov rbx, rdi
+        self.put(0x00fb_8948_5054_4153, 7);
+    }
+
+    /// Leaves it. Upper halves of vectors were not used.
+    pub(super) fn leave_keeping(&mut self) {
+        // pop rcx; pop r12; pop rbx; ret
+        self.put(0xc3_5b5c_4159, 5);
     }
 
     /// Leaves the function. The upper halves of the vectors become zero, as the caller expects.

@@ -1,4 +1,4 @@
-//! The memory that compiled code works on: where everything is, relative to one address.
+//! The memory that compiled code for many items works on: where everything is, relative to one address.
 //!
 //! Code addresses the frame with displacements that are fixed when it is compiled, and with indexes
 //! that are bounded: the word of a MEMORY read (masked to the window), the output position (masked to
@@ -201,15 +201,15 @@ impl Layout {
         self.saved_position(SCOPES_MAX).at
     }
 
-    /// The immediates of a program; there are two programs, or two forms of one.
-    pub(super) const fn immediate(self, program: usize, number: usize) -> Place {
+    /// The immediates of the program.
+    pub(super) const fn immediate(self, number: usize) -> Place {
         let first = self.constants() + CONSTANTS.len() as u32 * self.row();
-        place(first + (program * IMMEDIATES_MAX + number) as u32 * self.row())
+        place(first + number as u32 * self.row())
     }
 
     /// Bytes of the frame.
     pub(super) const fn bytes(self) -> usize {
-        self.immediate(2, 0).at as usize
+        self.immediate(IMMEDIATES_MAX).at as usize
     }
 }
 

@@ -18,7 +18,7 @@ use packetcrypt_core::randhash::lower::{Outputs, Slot};
 
 use super::encode::{self as i, Condition, R8, RDX, indexed};
 use super::frame::{Constant, Layout, PENDING_ROWS, POSITION_BITS};
-use super::program::{Form, Walk};
+use super::program::Walk;
 use super::states::{LANES, ROW, transpose};
 
 /// Adds pending rows to the outputs of lanes: the frame, where in it the mask of the lanes is that
@@ -42,10 +42,7 @@ impl Walk<'_, '_> {
     fn output_rows(&mut self, slots: &[Slot]) {
         let e = &mut *self.emitter;
         let layout = e.layout();
-        let mask = match (self.form, self.masked) {
-            (Form::Lanes, Some(depth)) => Some(e.load(layout.mask(depth))),
-            _ => None,
-        };
+        let mask = self.masked.map(|depth| e.load(layout.mask(depth)));
         for (number, slot) in slots.iter().enumerate() {
             let to = indexed(layout.output() + number as u32 * layout.row(), R8);
             let source = e.source(*slot);
@@ -68,8 +65,8 @@ impl Walk<'_, '_> {
             }
         }
         e.end_step();
-        e.code.add_constant(R8, slots.len() as u32 * layout.row());
-        e.code.and_constant(R8, 255 * layout.row());
+        e.code.apply_constant(i::Arithmetic::Add, R8, slots.len() as u32 * layout.row());
+        e.code.apply_constant(i::Arithmetic::And, R8, 255 * layout.row());
     }
 
     fn output_pending(&mut self, slots: &[Slot]) {
@@ -81,7 +78,7 @@ impl Walk<'_, '_> {
             e.code.store(e.target.width, to, value);
             e.end_step();
         }
-        e.code.add_constant(R8, slots.len() as u32 * layout.row());
+        e.code.apply_constant(i::Arithmetic::Add, R8, slots.len() as u32 * layout.row());
     }
 
     /// Emits that pending rows are added where positions diverge. Registers hold nothing then.
@@ -111,9 +108,9 @@ impl Walk<'_, '_> {
         let over = e.code.jump_if(condition);
         e.code.set_frame_argument();
         e.code.set_argument(mask.at);
-        e.code.move_general(RDX, R8);
+        e.code.move_general(RDX, R8, i::Bits::B32);
         e.code.call(layout.add_pending());
-        e.code.xor(R8, R8);
+        e.code.apply_general(i::Arithmetic::Xor, R8, R8, i::Bits::B32);
         e.code.land(over);
         e.forget();
     }

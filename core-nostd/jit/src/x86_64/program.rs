@@ -1,4 +1,5 @@
-//! A whole program: loops, branches and the steps between them (spec 02, 8.2 and 10.5).
+//! A whole program for an item in each lane: loops, branches, whose sides are both executed, under
+//! masks, and the steps between them (spec 02, 8.2 and 10.5).
 
 use packetcrypt_core::randhash::SCOPES_MAX;
 use packetcrypt_core::randhash::lower::{Lowered, Slot, Step};
@@ -7,15 +8,6 @@ use super::emitter::Emitter;
 use super::encode::{self as i, Condition, Forward, R8, RAX, RCX, indexed};
 use super::frame::Constant as C;
 use super::operations::{Operand, Operation};
-
-/// How the lanes of a program are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// An item in each lane: both sides of a branch are executed, under masks.
-    Lanes,
-    /// One item, in the first lane, which alone decides at branches.
-    One,
-}
 
 /// A scope of which the end is to come.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +21,6 @@ enum Scope {
 pub(super) struct Walk<'e, 'a> {
     pub(super) emitter: &'e mut Emitter<'a>,
     pub(super) lowered: &'e Lowered,
-    pub(super) form: Form,
     scopes: heapless::Vec<Scope, SCOPES_MAX>,
     /// The depth of the innermost branch, if its sides are executed under masks.
     pub(super) masked: Option<usize>,
@@ -37,10 +28,10 @@ pub(super) struct Walk<'e, 'a> {
 
 impl<'e, 'a> Walk<'e, 'a> {
     /// Emits a function that executes one cycle of a program. It takes the address of a frame.
-    pub(super) fn emit(emitter: &'e mut Emitter<'a>, lowered: &'e Lowered, form: Form) {
-        let mut walk = Walk { emitter, lowered, form, scopes: heapless::Vec::new(), masked: None };
+    pub(super) fn emit(emitter: &'e mut Emitter<'a>, lowered: &'e Lowered) {
+        let mut walk = Walk { emitter, lowered, scopes: heapless::Vec::new(), masked: None };
         walk.emitter.code.enter();
-        walk.emitter.code.xor(R8, R8);
+        walk.emitter.code.apply_general(i::Arithmetic::Xor, R8, R8, i::Bits::B32);
         for step in lowered.steps() {
             walk.step(step);
         }
@@ -50,7 +41,7 @@ impl<'e, 'a> Walk<'e, 'a> {
 
     /// Whether output positions are kept for each lane.
     pub(super) fn diverges(&self) -> bool {
-        self.form == Form::Lanes && self.lowered.diverges()
+        self.lowered.diverges()
     }
 
     fn step(&mut self, step: &Step) {
@@ -86,8 +77,8 @@ impl<'e, 'a> Walk<'e, 'a> {
         let is_loop = |scope: &Scope| matches!(scope, Scope::Loop { .. });
         let depth = self.scopes.iter().rposition(is_loop).unwrap_or(0);
         e.code.multiply_word(RAX, layout.index(depth), u32::from(step) * layout.row());
-        e.code.add_constant(RAX, u32::from(first) * layout.row());
-        e.code.and_constant(RAX, 255 * layout.row());
+        e.code.apply_constant(i::Arithmetic::Add, RAX, u32::from(first) * layout.row());
+        e.code.apply_constant(i::Arithmetic::And, RAX, 255 * layout.row());
         let value = e.load(indexed(layout.window() as u32, RAX));
         e.define(to, value);
         e.end_step();
@@ -122,19 +113,12 @@ impl<'e, 'a> Walk<'e, 'a> {
     fn branch(&mut self, condition: Slot, mask: u8) {
         self.emitter.flush();
         self.add_pending();
-        let to_false_side = match self.form {
-            Form::One => {
-                let e = &mut *self.emitter;
-                e.code.test_word(e.layout().slot(condition), mask.into());
-                e.code.jump_if(Condition::Zero)
-            }
-            Form::Lanes => self.branch_lanes(condition, mask),
-        };
+        let to_false_side = self.divide(condition, mask);
         self.open(Scope::True { to_false_side });
     }
 
     /// Divides the lanes. Where no condition is true, all go to the false side at once.
-    fn branch_lanes(&mut self, condition: Slot, mask: u8) -> Forward {
+    fn divide(&mut self, condition: Slot, mask: u8) -> Forward {
         let depth = self.scopes.len();
         let around = self.masked.replace(depth);
         let diverges = self.diverges();
@@ -155,18 +139,18 @@ impl<'e, 'a> Walk<'e, 'a> {
             let bits = e.op_constant(i::PAND, condition, C::Seven);
             e.apply_constant(i::PCMPEQD, bits, C::Zero);
             e.code.signs(RAX, bits);
-            e.code.xor_constant(RAX, all);
+            e.code.apply_constant(i::Arithmetic::Xor, RAX, all);
         }
         e.end_step();
         match around {
             Some(around) => {
-                e.code.and_word(RAX, layout.active(around));
+                e.code.apply_word(i::Arithmetic::And, RAX, layout.active(around));
                 e.code.load_word(RCX, layout.active(around));
-                e.code.xor(RCX, RAX);
+                e.code.apply_general(i::Arithmetic::Xor, RCX, RAX, i::Bits::B32);
             }
             None => {
-                e.code.move_general(RCX, RAX);
-                e.code.xor_constant(RCX, all);
+                e.code.move_general(RCX, RAX, i::Bits::B32);
+                e.code.apply_constant(i::Arithmetic::Xor, RCX, all);
             }
         }
         e.code.store_word(layout.otherwise(depth), RCX);
@@ -201,22 +185,15 @@ impl<'e, 'a> Walk<'e, 'a> {
         let depth = self.scopes.len();
         let e = &mut *self.emitter;
         let layout = e.layout();
-        let over_false_side = match self.form {
-            Form::One => e.code.jump(),
-            Form::Lanes => {
-                e.code.load_word(RAX, layout.otherwise(depth));
-                e.code.test_general(RAX);
-                e.code.jump_if(Condition::Zero)
-            }
-        };
+        e.code.load_word(RAX, layout.otherwise(depth));
+        e.code.test_general(RAX);
+        let over_false_side = e.code.jump_if(Condition::Zero);
         e.code.land(to_false_side);
-        if self.form == Form::Lanes {
-            if !self.diverges() {
-                self.emitter.code.load_word(R8, layout.saved_position(depth));
-            }
-            self.emitter.code.load_word(RAX, layout.otherwise(depth));
-            self.set_mask(depth);
+        if !self.diverges() {
+            self.emitter.code.load_word(R8, layout.saved_position(depth));
         }
+        self.emitter.code.load_word(RAX, layout.otherwise(depth));
+        self.set_mask(depth);
         self.open(Scope::False { over_false_side });
     }
 
@@ -226,9 +203,7 @@ impl<'e, 'a> Walk<'e, 'a> {
         if let Some(Scope::False { over_false_side }) = self.scopes.pop() {
             self.emitter.code.land(over_false_side);
         }
-        if self.form == Form::Lanes {
-            let is_branch = |scope: &Scope| !matches!(scope, Scope::Loop { .. });
-            self.masked = self.scopes.iter().rposition(is_branch);
-        }
+        let is_branch = |scope: &Scope| !matches!(scope, Scope::Loop { .. });
+        self.masked = self.scopes.iter().rposition(is_branch);
     }
 }

@@ -11,7 +11,6 @@ use packetcrypt_core::params::{WINDOW_WORDS, WINDOWS};
 use packetcrypt_core::randhash::Program;
 
 use super::frame::Layout;
-use super::program::Form;
 
 /// Half of a state, or a window.
 const HALF_BYTES: usize = 4 * WINDOW_WORDS;
@@ -26,7 +25,6 @@ type Half = [u8; HALF_BYTES];
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
     pub(super) layout: Layout,
-    pub(super) form: Form,
     /// Output positions differ: outputs are kept lane by lane.
     pub(super) diverges: bool,
     pub(super) program: &'a Program,
@@ -73,12 +71,6 @@ impl Group<'_> {
     /// Writes a half of each lane into its column; lanes without an item repeat the last.
     fn columns<'h>(&self, rows: &mut [u8], half: impl Fn(usize) -> &'h Half) {
         let row = self.layout.row() as usize;
-        if self.form == Form::One {
-            for (row, word) in rows.chunks_mut(row).zip(half(0).chunks_exact(4)) {
-                row[..4].copy_from_slice(word);
-            }
-            return;
-        }
         let last = self.items.len() - 1;
         for first in (0..self.layout.lanes()).step_by(LANES) {
             let lanes = core::array::from_fn(|lane| half((first + lane).min(last)));
@@ -112,8 +104,8 @@ impl Group<'_> {
     /// Adds what was output beyond the end to the beginning, and writes all to the states.
     fn store_outputs(&self, frame: &mut [u8], states: &mut [State], is_even: bool) {
         let layout = self.layout;
-        let outputs = states.iter_mut().map(|state| output_mut(state, is_even));
         if self.diverges {
+            let outputs = states.iter_mut().map(|state| output_mut(state, is_even));
             for (lane, output) in outputs.enumerate() {
                 let at = layout.lane_output(lane) as usize;
                 // SAFETY: there is an engine, so the CPU has AVX2.
@@ -129,14 +121,6 @@ impl Group<'_> {
         let rows = &mut frame[layout.output() as usize..][..2 * WINDOW_WORDS * row];
         // SAFETY: there is an engine, so the CPU has AVX2.
         unsafe { fold(rows) };
-        if self.form == Form::One {
-            for (word, row) in
-                outputs.flat_map(|half| half.chunks_exact_mut(4)).zip(rows.chunks(row))
-            {
-                word.copy_from_slice(&row[..4]);
-            }
-            return;
-        }
         let mut first = 0;
         for states in states.chunks_mut(LANES) {
             // SAFETY: as above.

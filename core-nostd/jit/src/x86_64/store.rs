@@ -8,7 +8,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::program::Form;
 use crate::memory::{CodeMemory, RefusedError};
 
 /// Programs that are kept. A check of announcements of different jobs has two for each of 16.
@@ -17,6 +16,15 @@ const PROGRAMS_MAX: usize = 32;
 const CODE_BYTES: usize = 1 << 20;
 /// Where code begins: at a line of the cache.
 const ALIGNMENT: usize = 64;
+
+/// A form of the code of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For an item in each lane.
+    Lanes,
+    /// For a single item.
+    One,
+}
 
 /// Which forms are meant, by their numbers.
 pub(super) type Forms = [bool; 2];
@@ -31,8 +39,8 @@ pub(super) struct Entry {
     pub(super) diverges: bool,
     /// The code of each form.
     pub(super) codes: [Option<Range<usize>>; 2],
-    /// The constants that the code of each form uses.
-    pub(super) immediates: [Vec<u32>; 2],
+    /// The constants that the code for lanes uses.
+    pub(super) immediates: Vec<u32>,
 }
 
 impl Entry {

@@ -93,7 +93,7 @@ fn vectors(is_evex: bool) -> &'static [u8] {
 }
 
 fn generals() -> impl Iterator<Item = General> {
-    [0, 1, 2, 3, 6, 8, 9, 10, 11].into_iter().map(General)
+    [0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12].into_iter().map(General)
 }
 
 fn places() -> Vec<Place> {
@@ -239,37 +239,121 @@ fn masks() {
     }
 }
 
+/// The names of a register with 32 and with 64 bits.
+fn names_of(general: General) -> [(Bits, String); 2] {
+    let wide = place_name(indexed(0, general)).split('+').nth(1).unwrap().to_string();
+    [(Bits::B32, general_name(general)), (Bits::B64, wide)]
+}
+
+const ARITHMETIC: [(Arithmetic, &str); 5] = [
+    (Arithmetic::Add, "add"),
+    (Arithmetic::Or, "or"),
+    (Arithmetic::And, "and"),
+    (Arithmetic::Sub, "sub"),
+    (Arithmetic::Xor, "xor"),
+];
+
+const ROTATIONS: [(Rotation, &str); 5] = [
+    (Rotation::RotateLeft, "rol"),
+    (Rotation::RotateRight, "ror"),
+    (Rotation::Left, "shl"),
+    (Rotation::Right, "shr"),
+    (Rotation::RightSigned, "sar"),
+];
+
+#[test]
+fn general_registers_and_memory() {
+    let check = |emit: &dyn Fn(&mut Code<'_>), wanted: &str| check(false, emit, wanted);
+    for place in places() {
+        let at = place_name(place);
+        for general in generals() {
+            let [(_, name), (_, wide)] = names_of(general);
+            check(&|c| c.load_word(general, place), &format!("mov {name}, {at}"));
+            check(&|c| c.load_signed(general, place), &format!("movsxd {wide}, {at}"));
+            check(&|c| c.store_word(place, general), &format!("mov {at}, {name}"));
+            check(&|c| c.store_pair(place, general), &format!("mov {at}, {wide}"));
+            check(&|c| c.add_to_word(place, general), &format!("add {at}, {name}"));
+            for (arithmetic, operation) in ARITHMETIC {
+                let wanted = format!("{operation} {name}, {at}");
+                check(&|c| c.apply_word(arithmetic, general, place), &wanted);
+            }
+            let wanted = format!("imul {name}, {at}, 1e0");
+            check(&|c| c.multiply_word(general, place, 0x1e0), &wanted);
+        }
+        check(&|c| c.set_word(place, 0x1234), &format!("mov {at}, 1234"));
+        check(&|c| c.increment_word(place), &format!("inc {at}"));
+        check(&|c| c.compare_word(place, 2047), &format!("cmp {at}, 7ff"));
+        check(&|c| c.test_word(place, 7), &format!("test {at}, 7"));
+        check(&|c| c.call(place), &format!("call {at}"));
+    }
+}
+
 #[test]
 fn general_registers() {
-    for is_evex in [false, true] {
+    let check = |emit: &dyn Fn(&mut Code<'_>), wanted: &str| check(false, emit, wanted);
+    for to in generals() {
+        for (bits, name) in names_of(to) {
+            for from in generals() {
+                let other = names_of(from).into_iter().find(|other| other.0 == bits).unwrap().1;
+                let wanted = format!("mov {name}, {other}");
+                check(&|c| c.move_general(to, from, bits), &wanted);
+                let wanted = format!("imul {name}, {other}");
+                check(&|c| c.multiply(to, from, bits), &wanted);
+                for (arithmetic, operation) in ARITHMETIC {
+                    let wanted = format!("{operation} {name}, {other}");
+                    check(&|c| c.apply_general(arithmetic, to, from, bits), &wanted);
+                }
+            }
+            for (rotation, operation) in ROTATIONS {
+                let wanted = format!("{operation} {name}, d");
+                check(&|c| c.rotate(rotation, to, bits, 13), &wanted);
+                let wanted = format!("{operation} {name}, cl");
+                check(&|c| c.rotate_by_rcx(rotation, to, bits), &wanted);
+            }
+        }
+        let [(_, name), (_, wide)] = names_of(to);
+        for (arithmetic, operation) in ARITHMETIC {
+            let wanted = format!("{operation} {name}, 12345");
+            check(&|c| c.apply_constant(arithmetic, to, 0x12345), &wanted);
+        }
+        check(&|c| c.set_general(to, 0x8765_4321), &format!("mov {name}, 87654321"));
+        let wanted = format!("mov {wide}, fedcba9876543210");
+        check(&|c| c.set_general(to, 0xfedc_ba98_7654_3210), &wanted);
+        check(&|c| c.test_general(to), &format!("test {name}, {name}"));
+        check(&|c| c.compare_constant(to, 0x1000), &format!("cmp {name}, 1000"));
+        check(&|c| c.swap_bytes(to), &format!("bswap {name}"));
+        check(&|c| c.spread_carry(to), &format!("sbb {wide}, {wide}"));
+        check(&|c| c.negate(to), &format!("neg {wide}"));
+        check(&|c| c.multiply_whole(to, false), &format!("mul {wide}"));
+        check(&|c| c.multiply_whole(to, true), &format!("imul {wide}"));
+    }
+}
+
+#[test]
+fn low_lanes() {
+    for number in vectors(false) {
+        let vector = Vector(*number);
+        let name = name_of(vector, Width::X128);
         for place in places() {
             let at = place_name(place);
-            for general in generals() {
-                let name = general_name(general);
-                check(is_evex, |c| c.load_word(general, place), &format!("mov {name}, {at}"));
-                check(is_evex, |c| c.store_word(place, general), &format!("mov {at}, {name}"));
-                check(is_evex, |c| c.and_word(general, place), &format!("and {name}, {at}"));
-                let wanted = format!("imul {name}, {at}, 1e0");
-                check(is_evex, |c| c.multiply_word(general, place, 0x1e0), &wanted);
-            }
-            check(is_evex, |c| c.set_word(place, 0x1234), &format!("mov {at}, 1234"));
-            check(is_evex, |c| c.increment_word(place), &format!("inc {at}"));
-            check(is_evex, |c| c.compare_word(place, 2047), &format!("cmp {at}, 7ff"));
-            check(is_evex, |c| c.test_word(place, 7), &format!("test {at}, 7"));
-            check(is_evex, |c| c.call(place), &format!("call {at}"));
+            let wanted = format!("vmovd {name}, {at}");
+            check(false, |code| code.load_low(vector, Ok(place)), &wanted);
+            check(false, |code| code.store_low(place, vector), &format!("vmovd {at}, {name}"));
+            check(false, |code| code.store_low_pair(place, vector), &format!("vmovq {at}, {name}"));
         }
-        for to in generals() {
-            let name = general_name(to);
-            for from in generals() {
-                let other = general_name(from);
-                check(is_evex, |c| c.move_general(to, from), &format!("mov {name}, {other}"));
-                check(is_evex, |c| c.xor(to, from), &format!("xor {name}, {other}"));
+        for general in [RAX, RCX, General(6)] {
+            let wanted = format!("vmovd {name}, {}", general_name(general));
+            check(false, |code| code.load_low(vector, Err(general)), &wanted);
+        }
+        for (conversion, instruction) in CONVERSIONS {
+            for from in vectors(false) {
+                let other = name_of(Vector(*from), Width::X128);
+                let wanted = format!("v{} {name}, {other}", conversion.to_lowercase());
+                let emit = |code: &mut Code<'_>| {
+                    code.convert(*instruction, Width::X128, vector, Vector(*from));
+                };
+                check(false, emit, &wanted);
             }
-            check(is_evex, |c| c.test_general(to), &format!("test {name}, {name}"));
-            check(is_evex, |c| c.add_constant(to, 0x12345), &format!("add {name}, 12345"));
-            check(is_evex, |c| c.and_constant(to, 0x1fe0), &format!("and {name}, 1fe0"));
-            check(is_evex, |c| c.compare_constant(to, 0x1000), &format!("cmp {name}, 1000"));
-            check(is_evex, |c| c.xor_constant(to, 0xff), &format!("xor {name}, ff"));
         }
     }
 }
@@ -287,6 +371,8 @@ fn jumps() {
         code.jump_back(Condition::Below, start);
         code.land(over);
         code.leave();
+        code.enter_keeping();
+        code.leave_keeping();
     });
     let wanted = [
         "push rbx",
@@ -298,6 +384,14 @@ fn jumps() {
         "jb c",
         "pop rbx",
         "vzeroupper",
+        "ret",
+        "push rbx",
+        "push r12",
+        "push rax",
+        "mov rbx, rdi",
+        "pop rcx",
+        "pop r12",
+        "pop rbx",
         "ret",
     ];
     let trimmed: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
