@@ -17,7 +17,7 @@ use super::scene::{HEIGHT, Place, Scene, failed};
 use super::{Bare, Compared, HandlerBenchError, bare};
 
 /// All of a round fits in the first file, which is there before the first post.
-const FILE_ANNS: u32 = 32 << 10;
+const FILE_ANNS: u32 = 128 << 10;
 /// The parent block of the announcements that are mined here.
 const PARENT: Hash32 = Hash32([0x42; 32]);
 
@@ -58,7 +58,8 @@ fn mined_posts(count: usize) -> Result<Vec<Vec<u8>>, HandlerBenchError> {
 /// small requests between.
 pub(super) fn validated(place: &Place, add: Add<'_>) -> Result<(), HandlerBenchError> {
     const WORK: &str = "validated announcements, posts of 1024";
-    let posts = mined_posts(if place.quick { 8 } else { 32 })?;
+    // Long enough that the cores' last posts, which do not end together, are a small part.
+    let posts = mined_posts(if place.quick { 16 } else { 128 })?;
     let rounds = if place.quick { 1 } else { 3 };
     let count = (posts.len() * POST_ANNS) as f64;
     let requests: Vec<Vec<u8>> =
