@@ -28,7 +28,7 @@ use states::Group;
 use store::{Entry, Form, Forms, Store};
 
 /// Up to as many items are run one by one: with more, side by side is faster.
-const ONE_BY_ONE_MAX: usize = 2;
+const ONE_BY_ONE_MAX: usize = 3;
 
 /// A line of the cache: the alignment of the frame.
 #[derive(Clone, Copy, Debug)]

@@ -175,7 +175,9 @@ pub(super) const PSHUFD: Instruction = instruction(1, 0x70);
 const LOAD: Instruction = instruction(1, 0x6f);
 const STORE: Instruction = instruction(1, 0x7f);
 const FROM_GENERAL: Instruction = instruction(1, 0x6e);
-/// One or two words.
+/// From and to places that are not aligned.
+const LOAD_ANY: Instruction = instruction(1, 0x6f).prefix(2);
+const STORE_ANY: Instruction = instruction(1, 0x7f).prefix(2);
 const TO_GENERAL: Instruction = instruction(1, 0x7e);
 const STORE_LOW: Instruction = instruction(1, 0xd6).quad();
 const BROADCAST: Instruction = instruction(2, 0x58);
@@ -388,6 +390,16 @@ impl<'m> Code<'m> {
     pub(super) fn load_low(&mut self, to: Vector, from: Result<Place, General>) {
         let from = from.map_or_else(|general| Vector(general.0).into(), Source::from);
         self.vector(FROM_GENERAL, Width::X128, [to.0, 0], from, None, 0);
+    }
+
+    /// Moves a whole vector from any place. VEX only.
+    pub(super) fn load_any(&mut self, width: Width, to: Vector, from: Place) {
+        self.vector(LOAD_ANY, width, [to.0, 0], from.into(), None, 0);
+    }
+
+    /// Stores a whole vector at any place. VEX only.
+    pub(super) fn store_any(&mut self, width: Width, to: Place, from: Vector) {
+        self.vector(STORE_ANY, width, [from.0, 0], to.into(), None, 0);
     }
 
     /// Stores the word in the low lane.

@@ -11,10 +11,15 @@ mod operations;
 use packetcrypt_core::randhash::SCOPES_MAX;
 use packetcrypt_core::randhash::lower::{Lowered, Slot, Step, WINDOW_SLOT};
 
-use super::encode::{Arithmetic, Bits, Code, Condition, Forward, R12, RAX, indexed};
+use super::encode::{
+    Arithmetic, Bits, Code, Condition, Forward, PADDD, R12, RAX, Vector, Width, indexed,
+};
 use super::operations::Operand;
 pub(super) use frame::Frame;
 use frame::{OUTPUT, POSITION_BITS, index, slot};
+
+/// A vector for a moment.
+const SUMS: Vector = Vector(0);
 
 /// A scope of which the end is to come.
 #[derive(Clone, Copy, Debug)]
@@ -109,9 +114,21 @@ impl Walk<'_, '_> {
         if slots.is_empty() {
             return;
         }
-        for (number, from) in (0..).zip(slots) {
-            self.code.load_word(RAX, slot(*from));
-            self.code.add_to_word(indexed(OUTPUT + 4 * number, R12), RAX);
+        // What was computed in a scope is mostly side by side: four words at once.
+        let mut number = 0;
+        while let [first, ..] = slots[number..] {
+            let to = indexed(OUTPUT + 4 * number as u32, R12);
+            let four = slots[number..].first_chunk();
+            if four.is_some_and(|four| *four == [first, first + 1, first + 2, first + 3]) {
+                self.code.load_any(Width::X128, SUMS, slot(first));
+                self.code.op(PADDD, Width::X128, SUMS, SUMS, to.into());
+                self.code.store_any(Width::X128, to, SUMS);
+                number += 4;
+            } else {
+                self.code.load_word(RAX, slot(first));
+                self.code.add_to_word(to, RAX);
+                number += 1;
+            }
         }
         self.code.apply_constant(Arithmetic::Add, R12, 4 * slots.len() as u32);
         self.code.apply_constant(Arithmetic::And, R12, POSITION_BITS);

@@ -1,6 +1,6 @@
 //! Instructions on general registers, jumps and calls.
 
-use super::{Code, General, Place};
+use super::{BASE, Code, General, Place};
 
 /// How many bits of general registers an instruction works on. With 32 the others become zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +52,25 @@ pub(in crate::x86_64) struct Forward {
 
 impl Code<'_> {
     /// A 32-bit instruction with a register, or an operation number, and a place.
+    #[inline(always)]
     fn general(&mut self, opcode: u8, reg: u8, to: Place) {
         self.general_of(opcode, reg, to, Bits::B32);
     }
 
     #[inline(always)]
     fn general_of(&mut self, opcode: u8, reg: u8, to: Place, bits: Bits) {
-        let rex = bits as u8 | (reg >> 3) << 2 | to.index.map_or(0, |index| index.0 >> 3) << 1;
-        self.put(u16::from_le_bytes([rex, opcode]).into(), 2);
-        self.put_place(reg, to);
+        let mode = 0x80 | (reg & 7) << 3;
+        let rex = bits as u8 | (reg >> 3) << 2;
+        // All of it at once: there is hardly anything else in the code for a single item.
+        let (start, start_len) = match to.index {
+            None => ([rex, opcode, mode | BASE, 0], 3),
+            Some(index) => {
+                let sib = (index.0 & 7) << 3 | BASE;
+                ([rex | (index.0 >> 3) << 1, opcode, mode | 4, sib], 4)
+            }
+        };
+        let at = u64::from(to.at) << (8 * start_len);
+        self.put(u64::from(u32::from_le_bytes(start)) | at, start_len + 4);
     }
 
     /// The 32-bit constant at the end of an instruction.

@@ -338,6 +338,10 @@ fn low_lanes() {
             let at = place_name(place);
             let wanted = format!("vmovd {name}, {at}");
             check(false, |code| code.load_low(vector, Ok(place)), &wanted);
+            let wanted = format!("vmovdqu {name}, {at}");
+            check(false, |code| code.load_any(Width::X128, vector, place), &wanted);
+            let wanted = format!("vmovdqu {at}, {name}");
+            check(false, |code| code.store_any(Width::X128, place, vector), &wanted);
             check(false, |code| code.store_low(place, vector), &format!("vmovd {at}, {name}"));
             check(false, |code| code.store_low_pair(place, vector), &format!("vmovq {at}, {name}"));
         }
