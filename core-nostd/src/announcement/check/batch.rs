@@ -221,8 +221,8 @@ impl Verifier<'_> {
 
     /// Steps 3 to 5: the work hash, and whether the prefix belongs to it.
     ///
-    /// Job by job: a program that was just run is still in the nearest caches, which is worth more
-    /// than what the updates of a job with few announcements gain from those of others beside them.
+    /// Job by job, so that a program that was just run is still in the nearest caches for the next
+    /// read.
     fn search(&mut self, part: &mut Part<'_, '_>) {
         self.load_ahead(part, |job| &job.seed_2, ITEM_READS);
         for job in &part.jobs {
