@@ -389,7 +389,7 @@ fn start_downloads(
         0 => hw::available_cores().div_ceil(CORES_PER_DOWNLOAD_THREAD),
         threads => threads,
     };
-    let (lines, executors) = Lines::start(config.engine, executors, &intake)?;
+    let (lines, executors) = Lines::start(config.engine, executors, None, &intake)?;
     let feed = Feed {
         http: HttpClient::new(ClientOptions::default())?,
         chain: intake.chain.clone(),

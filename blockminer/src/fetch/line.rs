@@ -13,6 +13,7 @@ use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::engine::{self, Body, Engine, EngineError, EngineKind, Executors, Placement};
 use packetcrypt_net::http1::client::{DownloadError, RangeClient};
+use packetcrypt_net::hw::CpuSet;
 use packetcrypt_proto::anns_index::{FILE_PATH_PREFIX, file_name};
 use tokio::sync::mpsc;
 
@@ -64,16 +65,18 @@ struct Line {
 }
 
 impl Lines {
-    /// Starts this many executors. They end when this value is dropped.
+    /// Starts this many executors, on these CPUs if some are given. They end when this value is
+    /// dropped.
     pub(crate) fn start(
         engine: EngineKind,
         executors: usize,
+        cpus: Option<CpuSet>,
         intake: &Arc<Intake>,
     ) -> Result<(Lines, Executors), LinesError> {
         let (opening, waiting): (Vec<_>, Vec<_>) =
             (0..executors).map(|_| mpsc::channel::<Line>(OPENING_LEN_MAX)).unzip();
         let waiting = waiting.into_iter().map(|lines| Mutex::new(Some(lines))).collect();
-        let placement = Placement { name: "blk-fetch".to_owned(), executors, cpus: None };
+        let placement = Placement { name: "blk-fetch".to_owned(), executors, cpus };
         let body = Opener { waiting: Arc::new(waiting), intake: intake.clone() };
         let executors = engine::start(engine, &placement, body)?;
         Ok((Lines { opening }, executors))

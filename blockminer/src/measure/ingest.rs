@@ -12,7 +12,7 @@ use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientOptions, HttpClient};
 use packetcrypt_net::engine::{self, Body, Engine, EngineKind, Placement};
 use packetcrypt_net::http1::{Http1Limits, Http1Shared, Request, Response, Service, serve};
-use packetcrypt_net::hw::threads_cpu_time;
+use packetcrypt_net::hw::{CpuSet, available_cpus, threads_cpu_time};
 use packetcrypt_net::sprayer::{Sprayer, SprayerOptions};
 use packetcrypt_proto::anns_index::{AnnFile, AnnsIndex, FILE_PATH_PREFIX, INDEX_PATH, store_id};
 use tokio::sync::Semaphore;
@@ -154,12 +154,14 @@ async fn http(
             sockets: Arc::new(std::sync::Mutex::new(sockets)),
             shutdown: shutdown.clone(),
         };
-        let placement = Placement { name: "serve".to_owned(), executors: 1, cpus: None };
+        let (fetching, serving) = two_cpus();
+        let placement = Placement { name: "serve".to_owned(), executors: 1, cpus: serving };
         let server = engine::start(EngineKind::Epoll, &placement, files).map_err(cannot)?;
         let intake = intake(options, count as u32)?;
         // First touch of memory is not what is measured: a miner's slots are in use all the time.
         intake.store.populate().map_err(cannot)?;
-        let (lines, executors) = Lines::start(engine, threads, &intake).map_err(cannot)?;
+        let (lines, executors) =
+            Lines::start(engine, threads, fetching, &intake).map_err(cannot)?;
         let name = executors.to_string();
         let feed = Arc::new(Feed {
             http: HttpClient::new(ClientOptions::default()).map_err(cannot)?,
@@ -193,6 +195,15 @@ async fn http(
 }
 
 /// Waits until a store holds so many, or nothing more comes; returns how many it holds.
+/// A CPU for who fetches and one for who serves: left to itself the system puts both on one now and
+/// then, since each wakes the other. None where there is one CPU.
+fn two_cpus() -> (Option<CpuSet>, Option<CpuSet>) {
+    match *available_cpus().cpus() {
+        [first, .., last] => (Some(CpuSet::new([first])), Some(CpuSet::new([last]))),
+        _ => (None, None),
+    }
+}
+
 async fn until_quiet(store: &Store, count: u64) -> u64 {
     let (mut held, mut since) = (0, Instant::now());
     loop {
