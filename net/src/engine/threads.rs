@@ -1,12 +1,8 @@
 //! Starting an executor a thread, which all engines do alike.
 
-use std::future::Future;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::sync::mpsc;
 use std::thread;
-
-use futures_util::FutureExt as _;
 
 use super::{EngineError, Executors, Placement};
 use crate::hw;
@@ -67,6 +63,8 @@ pub(super) fn start<X>(
 }
 
 /// A task whose panic costs the task and not the executor; it was printed where it happened.
+#[cfg(target_os = "linux")]
 pub(super) async fn contained(task: impl Future<Output = ()>) {
-    let _ = AssertUnwindSafe(task).catch_unwind().await;
+    use futures_util::FutureExt as _;
+    let _ = std::panic::AssertUnwindSafe(task).catch_unwind().await;
 }
