@@ -47,7 +47,10 @@ fn compare(program: &Program, seed: &[u8; 32], first: u64, count: usize) {
             // A compiler has other code for a single item.
             if let (Some(plain), [item, ..]) = (plain.first(), &items[..]) {
                 let mut fast = states[0].clone();
-                assert_eq!(exec.run(program, &[*item], core::slice::from_mut(&mut fast), CYCLES), Ok(()));
+                assert_eq!(
+                    exec.run(program, &[*item], core::slice::from_mut(&mut fast), CYCLES),
+                    Ok(())
+                );
                 assert!(fast.0 == plain.0);
             }
         }
