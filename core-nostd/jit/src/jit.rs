@@ -46,7 +46,7 @@ impl core::error::Error for JitError {}
 /// Compiles programs and runs them: some 3 MiB, most of it code.
 ///
 /// Loading is free; a program is compiled when it is announced or run, in one form for many items
-/// side by side and in another for one or two, as needed. The code of some programs is kept, so that
+/// side by side and in another for few, one by one, as needed. The code of some programs is kept, so that
 /// they can be loaded by turns.
 #[derive(Debug)]
 pub struct Jit {

@@ -117,22 +117,23 @@ pub fn start<B: Body>(
         return Ok(executors);
     }
     let mut passed_over = Vec::new();
-    for kind in EngineKind::BEST_FIRST {
-        let started = match kind.why_not() {
-            None => start_on_kind(kind, placement, body.clone()),
-            Some(why) => Err(EngineError::Unavailable { engine: kind, why }),
+    let [better @ .., last] = EngineKind::BEST_FIRST;
+    for kind in better {
+        let why = match kind.why_not() {
+            Some(why) => why,
+            None => match start_on_kind(kind, placement, body.clone()) {
+                Ok(executors) => {
+                    tracing::info!("{name}: {executors}{}", reasons(&passed_over));
+                    return Ok(executors);
+                }
+                Err(error) => error.to_string(),
+            },
         };
-        match started {
-            Ok(executors) => {
-                tracing::info!("{name}: {executors}{}", reasons(&passed_over));
-                return Ok(executors);
-            }
-            Err(error) if kind == EngineKind::Epoll => return Err(error),
-            Err(EngineError::Unavailable { why, .. }) => passed_over.push((kind, why)),
-            Err(error) => passed_over.push((kind, error.to_string())),
-        }
+        passed_over.push((kind, why));
     }
-    start_on_kind(EngineKind::Epoll, placement, body)
+    let executors = start_on_kind(last, placement, body)?;
+    tracing::info!("{name}: {executors}{}", reasons(&passed_over));
+    Ok(executors)
 }
 
 /// Why the better engines are not used, for the end of a line; what is true of several once.

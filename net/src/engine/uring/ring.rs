@@ -49,7 +49,8 @@ pub(super) struct Ring {
 
 struct Inner {
     ring: IoUring,
-    /// What did not fit the submission queue, in order.
+    /// What did not fit the submission queue, in order: at most two entries a source, which are as
+    /// many as there may be connections.
     backlog: VecDeque<squeue::Entry>,
     sources: Slab<Source>,
     /// Wakes the thread out of the ring, see [`Ring::new`].
