@@ -21,6 +21,14 @@ const ROUNDS: u64 = 50;
 const POST_ANNS: usize = 24;
 /// Clients that post at the same time.
 const CLIENTS: usize = 4;
+/// Posts of a client in a round, which the kill cuts short: what the handler is able to take, on
+/// whatever machine, is what this bounds.
+const ROUND_POSTS: usize = 200;
+/// Announcements in a file, and files: room for all that can be posted, and for void runs.
+const FILE_ANNS: u32 = 4096;
+const FILES: usize = 256;
+const _: () =
+    assert!(ROUNDS as usize * CLIENTS * ROUND_POSTS * POST_ANNS < FILES * FILE_ANNS as usize);
 const HEIGHT: i64 = 122_621;
 /// Names master and directory to the child process.
 const CHILD_VARIABLE: &str = "PACKETCRYPT_TEST_HANDLER_CHILD";
@@ -30,7 +38,9 @@ fn config(master: &str, dir: &Path) -> Config {
     Config {
         master_url: master.to_owned(),
         skip_check_chance: 1.0,
-        files_to_keep: 64,
+        file_anns: FILE_ANNS,
+        files_to_keep: FILES,
+        dedup_capacity: FILES * FILE_ANNS as usize,
         pay_log_switch_ms: 500,
         ..config_in(dir)
     }
@@ -87,13 +97,13 @@ async fn spawn(master: &Master, dir: &Path) -> (Child, SocketAddr) {
     panic!("the handler did not start within 7 s");
 }
 
-/// Posts on one connection until the handler is gone: the first number that it did not post, and
-/// accepted announcements by event id.
+/// Posts on one connection until the handler is gone or the round's posts are made: the first
+/// number that it did not post, and accepted announcements by event id.
 async fn load(addr: SocketAddr, first: u64) -> (u64, Vec<(String, u64)>) {
     let (mut number, mut acknowledged) = (first, Vec::new());
     let Ok(mut stream) = TcpStream::connect(addr).await else { return (number, acknowledged) };
     let mut reply = vec![0; 4096];
-    loop {
+    for _ in 0..ROUND_POSTS {
         let body = post(number);
         number += CLIENTS as u64;
         let head = post_head(1, HEIGHT + 1, PAY_TO).replace("connection: close\r\n", "");
@@ -110,6 +120,7 @@ async fn load(addr: SocketAddr, first: u64) -> (u64, Vec<(String, u64)>) {
         let id = json["result"]["eventId"].as_str().unwrap_or_else(|| panic!("{json}"));
         acknowledged.push((id.to_owned(), json["result"]["accepted"].as_u64().unwrap()));
     }
+    (number, acknowledged)
 }
 
 /// Numbers that look random and are the same in every run.
