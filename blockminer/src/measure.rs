@@ -20,7 +20,7 @@ use crate::class::SourceId;
 use crate::hash::hash_each;
 use crate::store::{LANDING_LEN_MAX, Landed, Numa, Store};
 
-pub use blk::blk;
+pub use blk::{Baseline, blk};
 pub use ingest::ingest;
 
 /// Target of the synthetic announcements.
@@ -105,6 +105,14 @@ impl Row {
         self.note = note.into();
         self
     }
+}
+
+/// The value in the middle, and the lowest and the highest one in words.
+fn median(mut values: Vec<f64>) -> (f64, String) {
+    values.sort_by(f64::total_cmp);
+    let (first, last) = (values.first().copied(), values.last().copied());
+    let middle = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
+    (middle, format!("{:.2} to {:.2}", first.unwrap_or(f64::NAN), last.unwrap_or(f64::NAN)))
 }
 
 fn wrong(work: &'static str, what: impl Into<String>) -> MeasureError {

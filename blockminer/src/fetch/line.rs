@@ -21,10 +21,12 @@ use super::have::Piece;
 use super::round::Rounds;
 use crate::class::SourceId;
 use crate::intake::{Intake, Taker};
-use crate::store::LANDING_LEN_MAX;
 
 /// Lines that wait for being opened, on each executor.
 const OPENING_LEN_MAX: usize = 4096;
+/// Announcements that are received before they are judged and hashed: they shall be in the
+/// second-level cache of their core yet.
+const STEP_LEN_MAX: usize = 256;
 /// How long a line waits that got no slots: other lines have them all.
 const NO_SLOTS_WAIT: Duration = Duration::from_millis(20);
 
@@ -137,29 +139,35 @@ impl Line {
     ) -> (u64, Option<String>) {
         const BYTES: u64 = ANNOUNCEMENT_BYTES as u64;
         let path = format!("{FILE_PATH_PREFIX}{}", file_name(piece.file));
-        let mut from = piece.from;
-        while from < piece.to {
-            let want = ((piece.to - from) / BYTES).min(LANDING_LEN_MAX as u64) as usize;
-            let mut landing = taker.borrow().landing(want);
-            if landing.is_empty() {
-                engine.sleep(NO_SLOTS_WAIT).await;
-                continue;
+        let (len, mut from) = ((piece.to - piece.from) as usize, piece.from);
+        let mut landing = loop {
+            // It keeps its length until the piece is here.
+            let landing = taker.borrow().landing(STEP_LEN_MAX.min(len / ANNOUNCEMENT_BYTES));
+            if !landing.is_empty() {
+                break landing;
             }
-            let count = landing.len();
-            let fetched = client.fetch(&path, from, &mut landing.parts(count)).await;
-            let came = match fetched {
-                Ok(fetched) => fetched.len / ANNOUNCEMENT_BYTES,
-                Err(error) => return (from, Some(told(&error))),
-            };
-            taker.borrow_mut().take(&mut landing, self.source, came);
-            from += came as u64 * BYTES;
-            if came < count {
-                return (from, Some(format!("{path} ends at byte {from}, before {}", piece.to)));
+            engine.sleep(NO_SLOTS_WAIT).await;
+        };
+        let mut download = match client.open(&path, from, len).await {
+            Ok(download) => download,
+            Err(error) => return (from, Some(told(&error))),
+        };
+        loop {
+            let count = landing.len().min(download.missing() / ANNOUNCEMENT_BYTES);
+            if count == 0 {
+                break;
             }
-            // Between two batches the other lines of this executor have their turn.
+            if let Err(error) = download.read(&mut landing.parts(count)).await {
+                return (from, Some(told(&error)));
+            }
+            taker.borrow_mut().take(&mut landing, self.source, count);
+            from += count as u64 * BYTES;
+            // Between two steps the other lines of this executor have their turn.
             engine.yield_now().await;
         }
-        (from, None)
+        let failure =
+            (from < piece.to).then(|| format!("{path} ends at byte {from}, before {}", piece.to));
+        (from, failure)
     }
 }
 

@@ -12,31 +12,40 @@ use packetcrypt_core::params::ANNOUNCEMENT_BYTES;
 use packetcrypt_net::hw;
 use packetcrypt_proto::work::WorkFile;
 
-use super::{HEIGHT, MeasureError, Options, Row, cannot, fill, fill_hashes, row, wrong};
+use super::{HEIGHT, MeasureError, Options, Row, cannot, fill, fill_hashes, median, row, wrong};
 use super::{PARENT_HEIGHT, resident_bytes};
 use crate::choose::choose;
 use crate::job::Job;
 use crate::search::{self, Workers};
 use crate::stats::ShareCounters;
 use crate::store::{self, MEMORY_PER_ANNOUNCEMENT_BYTES, PinnedSet, Snapshot, Store, StoreOptions};
-use crate::tree::{AnnTree, CountRule};
+use crate::tree::{AnnTree, BuildTimes, CountRule};
 
 /// Classes of the trees that are measured: when one of so many goes and another comes, 95 % of the
 /// announcements were there before.
 const CLASSES: u32 = 20;
 /// A block target that nothing meets.
 const HARDEST: u32 = 0x0500_ffff;
+/// Rounds in which ours and the baseline take turns: the machine may be lent to others meanwhile.
+const ROUNDS: u32 = 5;
 /// Nonces of a thread after which a job is surely being hashed.
 const FIRST_NONCES: u64 = 32;
 
-/// Measures the rows of the block miner. Each is handed over as soon as it is there. `baseline` is
-/// what block nonces are compared with: its name and nonces a second.
+/// What block nonces are compared with.
+pub struct Baseline<'a> {
+    /// What it is.
+    pub name: String,
+    /// Works for about this time, on as many threads as ours; nonces a second of all together.
+    pub nonces: &'a dyn Fn(Duration) -> f64,
+}
+
+/// Measures the rows of the block miner. Each is handed over as soon as it is there.
 ///
 /// # Errors
 /// [`MeasureError`].
 pub fn blk(
     options: &Options,
-    baseline: (String, f64),
+    baseline: &Baseline<'_>,
     show: &mut dyn FnMut(Row),
 ) -> Result<(), MeasureError> {
     trees(options, show)?;
@@ -113,35 +122,43 @@ fn trees(options: &Options, show: &mut dyn FnMut(Row)) -> Result<(), MeasureErro
     let first = AnnTree::build(pin(0)?, None, CountRule::Odd, threads).map_err(cannot)?;
     let plain = plain_tree(first.set());
     show(
-        tree_row("index and tree from nothing", &first, threads)
-            .beside("core's plain code, 1 thread", plain.as_secs_f64()),
+        row("index and tree from nothing", first.times().total().as_secs_f64(), "s")
+            .beside("core's plain code, 1 thread", plain.as_secs_f64())
+            .note(format!("{count} announcements, {threads} threads: {}", parts_of(first.times()))),
     );
     // The first touch of memory was measured above: from its third tree on a miner uses what it has.
     drop(AnnTree::build(pin(0)?, Some(first.set()), CountRule::Odd, threads).map_err(cannot)?);
     fill_hashes(&store, count / CLASSES, PARENT_HEIGHT + CLASSES, 1);
-    let set = pin(PARENT_HEIGHT + 1)?;
-    let next = AnnTree::build(set, Some(first.set()), CountRule::Odd, threads).map_err(cannot)?;
-    drop(first);
-    let set = pin(PARENT_HEIGHT + 1)?;
-    let again = AnnTree::build(set, None, CountRule::Odd, threads).map_err(cannot)?;
-    if next.root() != again.root() || next.count() != again.count() {
-        return Err(wrong("the incremental tree", "another root than from nothing"));
+    let (mut incremental, mut from_nothing) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let build = |base| -> Result<AnnTree, MeasureError> {
+            let set = pin(PARENT_HEIGHT + 1)?;
+            AnnTree::build(set, base, CountRule::Odd, threads).map_err(cannot)
+        };
+        let next = build(Some(first.set()))?;
+        let (root, count) = (*next.root(), next.count());
+        incremental.push(next.times());
+        // The memory of the one is that of the other.
+        drop(next);
+        let again = build(None)?;
+        if (root, count) != (*again.root(), again.count()) {
+            return Err(wrong("the incremental tree", "another root than from nothing"));
+        }
+        from_nothing.push(again.times());
     }
-    show(
-        tree_row("the same, 95 % there before", &next, threads)
-            .beside("from nothing", again.times().total().as_secs_f64()),
-    );
+    let seconds = |times: &[BuildTimes]| -> Vec<f64> {
+        times.iter().map(|times| times.total().as_secs_f64()).collect()
+    };
+    let ((value, range), (beside, _)) =
+        (median(seconds(&incremental)), median(seconds(&from_nothing)));
+    incremental.sort_by_key(BuildTimes::total);
+    let row = row("the same, 95 % there before", value, "s").beside("from nothing", beside);
+    show(row.note(format!("{range}; {}", parts_of(incremental[incremental.len() / 2]))));
     Ok(())
 }
 
-fn tree_row(work: &str, tree: &AnnTree, threads: usize) -> Row {
-    let times = tree.times();
-    row(work, times.total().as_secs_f64(), "s").note(format!(
-        "{} announcements, {threads} threads: index {} ms, layers {} ms",
-        tree.count(),
-        times.index.as_millis(),
-        times.layers.as_millis()
-    ))
+fn parts_of(times: BuildTimes) -> String {
+    format!("index {} ms, layers {} ms", times.index.as_millis(), times.layers.as_millis())
 }
 
 /// What the core's readable code takes for the same.
@@ -188,7 +205,7 @@ fn nonces(
     options: &Options,
     store: &Arc<Store>,
     tree: &Arc<AnnTree>,
-    baseline: (String, f64),
+    baseline: &Baseline<'_>,
     show: &mut dyn FnMut(Row),
 ) -> Result<(), MeasureError> {
     let backend = Backend::best();
@@ -204,16 +221,26 @@ fn nonces(
         workers.set_job(Some(job));
         Ok(())
     };
-    start(0)?;
-    // Caches, page tables and clocks come to rest.
-    std::thread::sleep(options.time / 4);
-    let (before, started) = (workers.nonces(), Instant::now());
-    std::thread::sleep(options.time);
-    let per_second = (workers.nonces() - before) as f64 / started.elapsed().as_secs_f64();
-    let (name, theirs) = baseline;
-    show(row("block nonces", per_second, "nonces/s").beside(name, theirs).note(format!(
-        "{:.2} times; {} MiB of announcements, {} threads, {}, {:.2} GB/s read, {}",
-        per_second / theirs,
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let time = options.time / ROUNDS;
+    for _ in 0..ROUNDS {
+        workers.set_job(None);
+        let beside = (baseline.nonces)(time);
+        start(0)?;
+        // Caches, page tables and clocks come to rest.
+        std::thread::sleep(time / 4);
+        let (before, started) = (workers.nonces(), Instant::now());
+        std::thread::sleep(time);
+        let rate = (workers.nonces() - before) as f64 / started.elapsed().as_secs_f64();
+        ours.push(rate);
+        theirs.push(beside);
+        ratios.push(rate / beside);
+    }
+    let ((per_second, _), (beside, _), (ratio, range)) =
+        (median(ours), median(theirs), median(ratios));
+    show(row("block nonces", per_second, "nonces/s").beside(&baseline.name, beside).note(format!(
+        "{ratio:.2} times ({range}); {} MiB of announcements, {} threads, {}, \
+         {:.2} GB/s read, {}",
         (tree.count() * ANNOUNCEMENT_BYTES as u64) >> 20,
         options.threads,
         backend.name(),

@@ -33,15 +33,16 @@ pub struct RangeClient<E: Engine> {
     received: Vec<u8>,
 }
 
-/// A piece that has arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// How many bytes of the caller's memory were filled.
-    pub len: usize,
-    /// Length of the whole file, where the server says it.
-    pub total_bytes: Option<u64>,
-    /// The file's `ETag`.
-    pub etag: Option<String>,
+/// A piece on its way. It is received in steps, so that what came can be worked on while it is in
+/// the cache. Dropped before its end it takes its connection with it.
+#[derive(Debug)]
+pub struct Download<'c, E: Engine> {
+    client: &'c mut RangeClient<E>,
+    /// None when everything came.
+    stream: Option<E::Stream>,
+    keep_alive: bool,
+    missing: usize,
+    until: Instant,
 }
 
 /// Why there is no piece.
@@ -90,8 +91,7 @@ pub enum DownloadError {
 struct ReplyHead {
     status: u16,
     length: Option<u64>,
-    range: Option<(RangeInclusive<u64>, Option<u64>)>,
-    etag: Option<String>,
+    range: Option<RangeInclusive<u64>>,
     keep_alive: bool,
 }
 
@@ -120,53 +120,51 @@ impl<E: Engine> RangeClient<E> {
         })
     }
 
-    /// Fetches bytes of `path` from `first_byte` on, at most as many as fit the parts, and fills
-    /// these one after the other. The server may give fewer, at the end of the file.
+    /// Asks for `len` bytes of `path` from `first_byte` on. The server may give fewer, at the end
+    /// of the file.
     ///
     /// # Errors
-    /// See [`DownloadError`]. What is in the parts then means nothing.
-    pub async fn fetch(
+    /// See [`DownloadError`].
+    pub async fn open(
         &mut self,
         path: &str,
         first_byte: u64,
-        parts: &mut [IoSliceMut<'_>],
-    ) -> Result<Piece, DownloadError> {
-        let room: usize = parts.iter().map(|part| part.len()).sum();
-        if room == 0 || path.bytes().any(|b| !b.is_ascii_graphic()) {
+        len: usize,
+    ) -> Result<Download<'_, E>, DownloadError> {
+        if len == 0 || path.bytes().any(|b| !b.is_ascii_graphic()) {
             return Err(self.nonsense("an empty range or a path with blanks was asked for"));
         }
-        let limit_ms = limits::HTTP1_DOWNLOAD_MS_MAX;
-        let (host, engine) = (self.host_field.clone(), self.engine.clone());
-        let fetch = self.fetch_kept(path, first_byte, parts, room);
-        let outcome = engine.timeout(Duration::from_millis(limit_ms), fetch).await;
-        let outcome = outcome.unwrap_or(Err(DownloadError::TooSlow { host, limit_ms }));
-        if outcome.is_err() {
-            // Whatever is still under way there belongs to nobody.
-            self.stream = None;
-            self.received.clear();
+        let limit = Duration::from_millis(limits::HTTP1_DOWNLOAD_MS_MAX);
+        let until = Instant::now() + limit;
+        let engine = self.engine.clone();
+        let opened = engine.timeout(limit, self.request_kept(path, first_byte, len)).await;
+        let (stream, head) = opened.unwrap_or_else(|| Err(self.too_slow(limit)))?;
+        let missing = self.checked_length(&head, first_byte, len)?;
+        let keep_alive = head.keep_alive;
+        let mut download =
+            Download { client: self, stream: Some(stream), keep_alive, missing, until };
+        if missing == 0 {
+            download.end();
         }
-        outcome
+        Ok(download)
     }
 
     /// On a kept connection first; a server may have closed that at any time, so once more on a
     /// new one when it ended before a reply began.
-    async fn fetch_kept(
+    async fn request_kept(
         &mut self,
         path: &str,
         first_byte: u64,
-        parts: &mut [IoSliceMut<'_>],
-        room: usize,
-    ) -> Result<Piece, DownloadError> {
+        len: usize,
+    ) -> Result<(E::Stream, ReplyHead), DownloadError> {
         if self.stream.is_some() {
-            match self.request(path, first_byte, room).await {
-                Ok((stream, head)) => return self.receive(stream, head, first_byte, parts).await,
+            match self.request(path, first_byte, len).await {
                 Err(DownloadError::Broken { .. }) if self.received.is_empty() => {}
-                Err(error) => return Err(error),
+                outcome => return outcome,
             }
         }
         self.connect().await?;
-        let (stream, head) = self.request(path, first_byte, room).await?;
-        self.receive(stream, head, first_byte, parts).await
+        self.request(path, first_byte, len).await
     }
 
     async fn connect(&mut self) -> Result<(), DownloadError> {
@@ -184,8 +182,7 @@ impl<E: Engine> RangeClient<E> {
                 break;
             }
         }
-        let cause = |cause| DownloadError::Broken { host: self.host_field.clone(), cause };
-        self.stream = Some(outcome.map_err(cause)?);
+        self.stream = Some(outcome.map_err(|cause| self.broken(cause))?);
         Ok(())
     }
 
@@ -194,9 +191,9 @@ impl<E: Engine> RangeClient<E> {
         &mut self,
         path: &str,
         first_byte: u64,
-        room: usize,
+        len: usize,
     ) -> Result<(E::Stream, ReplyHead), DownloadError> {
-        let last_byte = first_byte.saturating_add(room as u64 - 1);
+        let last_byte = first_byte.saturating_add(len as u64 - 1);
         let text = format!(
             "GET {}{path} HTTP/1.1\r\nhost: {}\r\nuser-agent: {USER_AGENT}\r\n\
              range: bytes={first_byte}-{last_byte}\r\n\r\n",
@@ -206,43 +203,6 @@ impl<E: Engine> RangeClient<E> {
         self.within(limits::HTTP1_DOWNLOAD_STALL_MS_MAX, stream.write_all(text.as_bytes())).await?;
         let head = self.receive_head(&mut stream).await?;
         Ok((stream, head))
-    }
-
-    /// Receives the piece behind a head.
-    async fn receive(
-        &mut self,
-        mut stream: E::Stream,
-        head: ReplyHead,
-        first_byte: u64,
-        parts: &mut [IoSliceMut<'_>],
-    ) -> Result<Piece, DownloadError> {
-        let room = parts.iter().map(|part| part.len()).sum();
-        let len = self.checked_length(&head, first_byte, room)?;
-        let mut parts = cut(parts, len);
-        let mut parts = parts.as_mut_slice();
-        let buffered = len.min(self.received.len());
-        fill(&mut parts, &self.received[..buffered]);
-        self.received.drain(..buffered);
-        let mut missing = len - buffered;
-        while missing > 0 {
-            let read = stream.read_scattered(parts);
-            match self.within(limits::HTTP1_DOWNLOAD_STALL_MS_MAX, read).await? {
-                0 => return Err(self.nonsense("connection ended within the piece")),
-                read => {
-                    missing = missing.saturating_sub(read);
-                    IoSliceMut::advance_slices(&mut parts, read);
-                }
-            }
-        }
-        // Bytes behind the piece were not asked for: such a connection is not used again.
-        if head.keep_alive && self.received.is_empty() {
-            self.stream = Some(stream);
-        }
-        let total_bytes = match head.range {
-            Some((_, total)) => total,
-            None => head.length,
-        };
-        Ok(Piece { len, total_bytes, etag: head.etag })
     }
 
     async fn receive_head(&mut self, stream: &mut E::Stream) -> Result<ReplyHead, DownloadError> {
@@ -263,26 +223,24 @@ impl<E: Engine> RangeClient<E> {
                 return Err(self.nonsense("head of the reply is too large"));
             }
             let limit_ms = limits::HTTP1_DOWNLOAD_STALL_MS_MAX;
-            if started.elapsed() > Duration::from_millis(limit_ms) {
-                return Err(DownloadError::TooSlow { host: self.host_field.clone(), limit_ms });
+            let limit = Duration::from_millis(limit_ms);
+            if started.elapsed() > limit {
+                return Err(self.too_slow(limit));
             }
             let mut more = [0; HEAD_READ_BYTES];
             match self.within(limit_ms, stream.read(&mut more)).await? {
-                0 => {
-                    let cause = io::ErrorKind::UnexpectedEof.into();
-                    return Err(DownloadError::Broken { host: self.host_field.clone(), cause });
-                }
+                0 => return Err(self.broken(io::ErrorKind::UnexpectedEof.into())),
                 len => self.received.extend_from_slice(&more[..len]),
             }
         }
     }
 
-    /// The length of the piece, if the reply is what was asked for.
+    /// The length of the piece, if the reply is what was asked for: `wanted` bytes at most.
     fn checked_length(
         &self,
         head: &ReplyHead,
         first_byte: u64,
-        room: usize,
+        wanted: usize,
     ) -> Result<usize, DownloadError> {
         if head.status != 206 && head.status != 200 {
             return Err(DownloadError::Status {
@@ -291,12 +249,12 @@ impl<E: Engine> RangeClient<E> {
             });
         }
         let length = head.length.ok_or_else(|| self.nonsense("reply without a length"))?;
-        let len = usize::try_from(length).ok().filter(|len| *len <= room);
+        let len = usize::try_from(length).ok().filter(|len| *len <= wanted);
         let len = len.ok_or_else(|| {
-            self.nonsense(&format!("{length} bytes came but {room} were asked for"))
+            self.nonsense(&format!("{length} bytes came but {wanted} were asked for"))
         })?;
         if head.status == 206 {
-            let Some((range, _)) = &head.range else {
+            let Some(range) = &head.range else {
                 return Err(self.nonsense("206 without a content-range"));
             };
             let range_len = (range.end() - range.start()).saturating_add(1);
@@ -318,15 +276,85 @@ impl<E: Engine> RangeClient<E> {
         limit_ms: u64,
         task: impl Future<Output = io::Result<T>>,
     ) -> Result<T, DownloadError> {
-        let host = || self.host_field.clone();
-        match self.engine.timeout(Duration::from_millis(limit_ms), task).await {
-            Some(outcome) => outcome.map_err(|cause| DownloadError::Broken { host: host(), cause }),
-            None => Err(DownloadError::TooSlow { host: host(), limit_ms }),
+        let limit = Duration::from_millis(limit_ms);
+        match self.engine.timeout(limit, task).await {
+            Some(outcome) => outcome.map_err(|cause| self.broken(cause)),
+            None => Err(self.too_slow(limit)),
         }
+    }
+
+    fn broken(&self, cause: io::Error) -> DownloadError {
+        DownloadError::Broken { host: self.host_field.clone(), cause }
+    }
+
+    fn too_slow(&self, limit: Duration) -> DownloadError {
+        let limit_ms = limit.as_millis() as u64;
+        DownloadError::TooSlow { host: self.host_field.clone(), limit_ms }
     }
 
     fn nonsense(&self, what: &str) -> DownloadError {
         DownloadError::Nonsense { host: self.host_field.clone(), what: what.to_owned() }
+    }
+}
+
+impl<E: Engine> Download<'_, E> {
+    /// Bytes that have yet to come.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.missing
+    }
+
+    /// Receives the next bytes and fills parts of memory with them, one after the other, or what
+    /// of them the rest of the piece fills. Returns the number of bytes.
+    ///
+    /// # Errors
+    /// See [`DownloadError`]. What is in the parts then means nothing, and nothing more comes.
+    pub async fn read(&mut self, parts: &mut [IoSliceMut<'_>]) -> Result<usize, DownloadError> {
+        let room: usize = parts.iter().map(|part| part.len()).sum();
+        let len = room.min(self.missing);
+        let mut parts = cut(parts, len);
+        let mut parts = parts.as_mut_slice();
+        let buffered = len.min(self.client.received.len());
+        fill(&mut parts, &self.client.received[..buffered]);
+        self.client.received.drain(..buffered);
+        let mut filled = buffered;
+        while filled < len {
+            let read = self.receive(parts).await?;
+            filled += read;
+            IoSliceMut::advance_slices(&mut parts, read);
+        }
+        self.missing -= len;
+        if self.missing == 0 {
+            self.end();
+        }
+        Ok(len)
+    }
+
+    /// Receives what is there, at least a byte. The connection is gone after an error.
+    async fn receive(&mut self, parts: &mut [IoSliceMut<'_>]) -> Result<usize, DownloadError> {
+        let client = &*self.client;
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.stream = None;
+            return Err(client.too_slow(Duration::from_millis(limits::HTTP1_DOWNLOAD_MS_MAX)));
+        }
+        let ended = || client.nonsense("connection ended within the piece");
+        let mut stream = self.stream.take().ok_or_else(ended)?;
+        let read = stream.read_scattered(parts);
+        let read = client.within(limits::HTTP1_DOWNLOAD_STALL_MS_MAX, read).await?;
+        if read == 0 {
+            return Err(ended());
+        }
+        self.stream = Some(stream);
+        Ok(read)
+    }
+
+    /// Everything came: the connection is kept, unless bytes came that were not asked for.
+    fn end(&mut self) {
+        let stream = self.stream.take();
+        if self.keep_alive && self.client.received.is_empty() {
+            self.client.stream = stream;
+        }
     }
 }
 
@@ -392,8 +420,6 @@ impl ReplyHead {
                 return Err("a piece must have a length, but it is chunked".to_owned());
             } else if is("content-range") {
                 head.range = content_range(field.value);
-            } else if is("etag") {
-                head.etag = std::str::from_utf8(field.value).ok().map(str::to_owned);
             } else if is("connection") && field.value.eq_ignore_ascii_case(b"close") {
                 head.keep_alive = false;
             }
@@ -403,13 +429,13 @@ impl ReplyHead {
 }
 
 /// `bytes 0-99/200` or `bytes 0-99/*`.
-fn content_range(value: &[u8]) -> Option<(RangeInclusive<u64>, Option<u64>)> {
+fn content_range(value: &[u8]) -> Option<RangeInclusive<u64>> {
     let text = std::str::from_utf8(value).ok()?.strip_prefix("bytes ")?;
     let (range, total) = text.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last) = (decimal(first.as_bytes())?, decimal(last.as_bytes())?);
     let total = if total == "*" { None } else { Some(decimal(total.as_bytes())?) };
-    (first <= last && total.is_none_or(|total| last < total)).then_some((first..=last, total))
+    (first <= last && total.is_none_or(|total| last < total)).then_some(first..=last)
 }
 
 #[cfg(test)]

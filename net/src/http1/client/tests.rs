@@ -43,11 +43,9 @@ fn server(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
     (url, thread)
 }
 
-/// Fetches ranges one after the other, each into parts of these lengths.
-fn fetch(
-    url: &str,
-    wanted: Vec<(u64, Vec<usize>)>,
-) -> Vec<Result<(Piece, Vec<u8>), DownloadError>> {
+/// Fetches ranges one after the other: each in steps, and each step into parts of these lengths.
+/// Returns what came of each.
+fn fetch(url: &str, wanted: Vec<(u64, Vec<Vec<usize>>)>) -> Vec<Result<Vec<u8>, DownloadError>> {
     let (send, receive) = std::sync::mpsc::channel();
     let placement = Placement { name: "test".to_owned(), executors: 1, cpus: None };
     let url = url.to_owned();
@@ -55,14 +53,8 @@ fn fetch(
         let (url, wanted, send) = (url.clone(), wanted.clone(), send.clone());
         async move {
             let mut client = RangeClient::new(engine, &url).unwrap();
-            for (first_byte, lens) in wanted {
-                let mut memory: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
-                let mut parts: Vec<_> =
-                    memory.iter_mut().map(|part| IoSliceMut::new(part)).collect();
-                let outcome = client.fetch("/anns/a.bin", first_byte, &mut parts).await;
-                let filled = memory.concat();
-                send.send(outcome.map(|piece| (piece.clone(), filled[..piece.len].to_vec())))
-                    .unwrap();
+            for (first_byte, steps) in wanted {
+                send.send(fetch_in_steps(&mut client, first_byte, steps).await).unwrap();
             }
         }
     };
@@ -70,6 +62,24 @@ fn fetch(
     let outcomes = receive.iter().collect();
     drop(executors);
     outcomes
+}
+
+async fn fetch_in_steps(
+    client: &mut RangeClient<Epoll>,
+    first_byte: u64,
+    steps: Vec<Vec<usize>>,
+) -> Result<Vec<u8>, DownloadError> {
+    let len = steps.iter().flatten().sum();
+    let mut download = client.open("/anns/a.bin", first_byte, len).await?;
+    let (total, mut came) = (download.missing(), Vec::new());
+    for lens in steps {
+        let mut memory: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
+        let mut parts: Vec<_> = memory.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+        let filled = download.read(&mut parts).await?;
+        came.extend_from_slice(&memory.concat()[..filled]);
+        assert_eq!(came.len() + download.missing(), total);
+    }
+    Ok(came)
 }
 
 fn partial(first: u64, body: &[u8], total: u64) -> Vec<u8> {
@@ -87,14 +97,12 @@ fn pieces_fill_the_parts_in_order_on_one_connection() {
     let file: Vec<u8> = (0..20_000u32).map(|at| at as u8).collect();
     let answers = vec![partial(0, &file[..9000], 20_000), partial(9000, &file[9000..], 20_000)];
     let (url, server) = server(answers);
-    let wanted = vec![(0, vec![1, 1024, 0, 5000, 2975]), (9000, vec![3000; 4])];
+    let first = vec![vec![1, 1024, 0, 5000], vec![2000], vec![900, 75]];
+    let wanted = vec![(0, first), (9000, vec![vec![3000; 3], vec![3000]])];
     let outcomes = fetch(&url, wanted);
-    let (piece, bytes) = outcomes[0].as_ref().unwrap();
-    assert_eq!(bytes, &file[..9000]);
-    assert_eq!((piece.total_bytes, piece.etag.as_deref()), (Some(20_000), Some("\"x\"")));
+    assert_eq!(outcomes[0].as_ref().unwrap(), &file[..9000]);
     // Fewer came than there was room for: the end of the file.
-    let (piece, bytes) = outcomes[1].as_ref().unwrap();
-    assert_eq!((piece.len, bytes.as_slice()), (11_000, &file[9000..]));
+    assert_eq!(outcomes[1].as_ref().unwrap(), &file[9000..]);
     let requests = server.join().unwrap();
     assert!(requests[0].starts_with("GET /base/anns/a.bin HTTP/1.1\r\n"));
     assert!(requests[0].contains("range: bytes=0-8999\r\n"));
@@ -105,7 +113,7 @@ fn pieces_fill_the_parts_in_order_on_one_connection() {
 fn a_connection_that_was_closed_meanwhile_is_opened_again() {
     let answers = vec![partial(0, &[1; 100], 200), Vec::new(), partial(100, &[2; 100], 200)];
     let (url, server) = server(answers);
-    let outcomes = fetch(&url, vec![(0, vec![100]), (100, vec![100])]);
+    let outcomes = fetch(&url, vec![(0, vec![vec![100]]), (100, vec![vec![100]])]);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     assert_eq!(server.join().unwrap().len(), 2);
 }
@@ -126,11 +134,37 @@ fn what_was_not_asked_for_is_no_piece() {
         (vec![b'x'; 2 * limits::HTTP1_HEAD_BYTES_MAX], "malformed"),
     ] {
         let (url, server) = server(vec![answer]);
-        let outcome = fetch(&url, vec![(0, vec![100])]).remove(0);
+        let outcome = fetch(&url, vec![(0, vec![vec![100]])]).remove(0);
         let error = outcome.expect_err(what).to_string();
         assert!(error.contains(what), "{error:?} instead of {what:?}");
         drop(server);
     }
+}
+
+#[test]
+fn a_piece_that_was_left_takes_its_connection_with_it() {
+    let answers = vec![partial(0, &[1; 100], 200), Vec::new(), partial(100, &[2; 100], 200)];
+    let (url, server) = server(answers);
+    let placement = Placement { name: "test".to_owned(), executors: 1, cpus: None };
+    let (send, receive) = std::sync::mpsc::channel();
+    let body = move |engine: Epoll| {
+        let (url, send) = (url.clone(), send.clone());
+        async move {
+            let mut client = RangeClient::new(engine, &url).unwrap();
+            let mut memory = [0; 60];
+            let mut download = client.open("/anns/a.bin", 0, 100).await.unwrap();
+            assert_eq!(download.read(&mut [IoSliceMut::new(&mut memory)]).await.unwrap(), 60);
+            drop(download);
+            // Not the rest of the first piece.
+            let mut download = client.open("/anns/a.bin", 100, 100).await.unwrap();
+            assert_eq!(download.read(&mut [IoSliceMut::new(&mut memory)]).await.unwrap(), 60);
+            send.send(memory).unwrap();
+        }
+    };
+    let executors = Epoll::start(&placement, body).unwrap();
+    assert_eq!(receive.iter().collect::<Vec<_>>(), [[2; 60]]);
+    drop(executors);
+    server.join().unwrap();
 }
 
 #[test]
@@ -139,7 +173,7 @@ fn an_end_within_the_piece_is_none() {
     answer.truncate(answer.len() - 1);
     let (url, server) = server(vec![answer, Vec::new()]);
     // The second accept of the server is for nobody.
-    let outcome = fetch(&url, vec![(0, vec![100])]).remove(0);
+    let outcome = fetch(&url, vec![(0, vec![vec![100]])]).remove(0);
     assert!(outcome.unwrap_err().to_string().contains("ended within the piece"));
     drop(std::net::TcpStream::connect(url[7..].split('/').next().unwrap()));
     server.join().unwrap();

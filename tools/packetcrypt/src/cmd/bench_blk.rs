@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use packetcrypt_bench_baseline::{Kernels, Libsodium, Nonces};
-use packetcrypt_blockminer::measure::{self, MeasureError, Options, Row};
+use packetcrypt_blockminer::measure::{self, Baseline, MeasureError, Options, Row};
 use packetcrypt_blockminer::store::Numa;
 use packetcrypt_core::{CompactTarget, Hash32};
 use packetcrypt_net::hw;
@@ -83,8 +83,12 @@ impl Blk {
             }
         }
         head(self.json);
-        let baseline = baseline(options.threads, options.time / 2);
-        measure::blk(&options, baseline, &mut show(self.json)).map_err(failure)
+        let sodium = Libsodium::start(Kernels::Fastest);
+        let announcements = baseline_announcements();
+        let name = format!("{}, {} threads", sodium.name(), options.threads);
+        let nonces = |time| baseline_nonces(&sodium, &announcements, options.threads, time);
+        let baseline = Baseline { name, nonces: &nonces };
+        measure::blk(&options, &baseline, &mut show(self.json)).map_err(failure)
     }
 }
 
@@ -111,18 +115,25 @@ const BASELINE_ANNOUNCEMENTS: usize = 256 << 10;
 /// A target that nothing meets.
 const HARDEST: CompactTarget = CompactTarget(0x0300_0001);
 
-/// Nonces a second of the reference's steps on libsodium, all threads together, and their name.
-fn baseline(threads: usize, time: Duration) -> (String, f64) {
-    let sodium = Libsodium::start(Kernels::Fastest);
+fn baseline_announcements() -> Vec<[u8; 1024]> {
     let mut announcements = vec![[0; 1024]; BASELINE_ANNOUNCEMENTS];
     for (number, announcement) in announcements.iter_mut().enumerate() {
         announcement[512..520].copy_from_slice(&(number as u64).to_le_bytes());
     }
-    let (sodium_of, announcements) = (&sodium, &announcements);
+    announcements
+}
+
+/// Nonces a second of the reference's steps on libsodium, all threads together.
+fn baseline_nonces(
+    sodium: &Libsodium,
+    announcements: &[[u8; 1024]],
+    threads: usize,
+    time: Duration,
+) -> f64 {
     let one = move |number: usize| {
         let mut header = [7; 32];
         header[..8].copy_from_slice(&(number as u64).to_le_bytes());
-        let mut nonces = Nonces::new(sodium_of, &Hash32(header), announcements);
+        let mut nonces = Nonces::new(sodium, &Hash32(header), announcements);
         let (started, mut tried) = (Instant::now(), 0_u32);
         while started.elapsed() < time {
             nonces.search(tried, 32, HARDEST, &mut |_, _| ());
@@ -134,7 +145,7 @@ fn baseline(threads: usize, time: Duration) -> (String, f64) {
         let workers: Vec<_> = (0..threads).map(|number| scope.spawn(move || one(number))).collect();
         workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
     });
-    (format!("{}, {threads} threads", sodium.name()), rates.iter().sum())
+    rates.iter().sum()
 }
 
 fn head(json: bool) {
