@@ -20,6 +20,7 @@ pub mod handler;
 mod measure;
 mod report;
 mod rows;
+mod scaling;
 
 #[doc(hidden)]
 pub use data::announcements_of_jobs;

@@ -1,13 +1,14 @@
 //! Rounds in which two sides take turns on some threads, and their medians.
 
 use std::fs;
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use packetcrypt_net::hw;
 
 use crate::report::{Figure, Row};
+use crate::scaling::{self, Rates};
 use crate::{Bench, Progress};
 
 /// Rounds, those of work that takes long, and how long each side works in one at least.
@@ -59,8 +60,14 @@ pub(crate) type Repeat<'a> = &'a mut dyn FnMut(&mut dyn FnMut() -> u64);
 struct Round {
     ours: f64,
     baseline: f64,
-    /// Ours while all other threads wait; only thread 0 has it.
-    alone: Option<f64>,
+}
+
+/// What one thread measured.
+#[derive(Default)]
+struct OfThread {
+    rounds: Vec<Round>,
+    /// Our side and the control, alone and together; nothing with one thread.
+    rates: Option<[Rates; 2]>,
 }
 
 impl Bench<'_> {
@@ -81,65 +88,78 @@ impl Bench<'_> {
         let threads = self.options.threads;
         let (short, long, length) = if self.options.quick { QUICK } else { FULL };
         let rounds = if unit.is_long() { long } else { short };
+        let phases = scaling::phases(self.options.quick, unit.is_long());
         let barrier = Barrier::new(threads);
-        let on_thread = |number: usize, on_round: &mut dyn FnMut(usize)| {
+        let on_thread = |number: usize, on_round: &dyn Fn(usize)| {
             let phase = |work: &mut dyn FnMut() -> u64| {
                 barrier.wait();
                 rate(unit, length, work)
             };
-            let mut of_rounds = Vec::new();
+            let mut measured = OfThread::default();
             ours(number, &mut |ours| {
                 baseline(number, &mut |baseline| {
                     ours();
                     baseline();
                     for round in 1..=rounds {
                         on_round(round);
-                        let (ours_rate, baseline) = (phase(ours), phase(baseline));
-                        barrier.wait();
-                        let alone = (threads > 1 && number == 0).then(|| rate(unit, length, ours));
-                        of_rounds.push(Round { ours: ours_rate, baseline, alone });
+                        let (ours, baseline) = (phase(ours), phase(baseline));
+                        measured.rounds.push(Round { ours, baseline });
                     }
                 });
+                if threads > 1 {
+                    measured.rates =
+                        Some(scaling::take_turns(number, &barrier, threads, phases, ours));
+                }
             });
-            of_rounds
+            measured
         };
         let on_thread = &on_thread;
-        let of_threads: Vec<Vec<Round>> = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
+        let of_threads: Vec<OfThread> = thread::scope(|scope| {
+            let (begun, rounds_begun) = mpsc::channel();
+            let all: Vec<_> = (0..threads)
                 .map(|number| {
+                    let begun = (number == 0).then(|| begun.clone());
                     scope.spawn(move || {
                         keep_apart(number, threads);
-                        on_thread(number, &mut |_| ())
+                        on_thread(number, &|round| {
+                            if let Some(begun) = &begun {
+                                // Whoever listens does so to the last round.
+                                let _ = begun.send(round);
+                            }
+                        })
                     })
                 })
                 .collect();
-            let first = on_thread(0, &mut |round| {
+            drop(begun);
+            for round in rounds_begun {
                 (self.progress)(Progress::Round { work, round, rounds });
-            });
-            let others = others.into_iter().map(|other| other.join().expect("a measuring thread"));
-            core::iter::once(first).chain(others).collect()
+            }
+            all.into_iter().map(|thread| thread.join().expect("a measuring thread")).collect()
         });
         row(work, unit, &of_threads)
     }
 }
 
-/// Pins a thread beside the first, which is left where it is, to a CPU of its own if there is one.
-/// Where two share a CPU for a part of a round they are measured as half as fast.
+/// Pins a thread to a CPU of its own, where all CPUs have one. Where two share a CPU for a part of
+/// a round they are measured as half as fast.
 fn keep_apart(number: usize, threads: usize) {
     let cpus = hw::available_cpus();
-    if threads == cpus.len() {
+    if threads > 1 && threads == cpus.len() {
         // Elsewhere than on Linux the scheduler decides.
         let _ = hw::pin_thread(cpus.cpus()[number]);
     }
 }
 
-/// Repeats work for some time; units a second of wall or CPU time.
-fn rate(unit: Unit, length: Duration, work: &mut dyn FnMut() -> u64) -> f64 {
+/// Repeats work for some time, once at least; units a second of wall or CPU time.
+pub(crate) fn rate(unit: Unit, length: Duration, work: &mut dyn FnMut() -> u64) -> f64 {
     let cpu_start = cpu_time();
     let start = Instant::now();
     let mut units = 0;
-    while start.elapsed() < length {
+    loop {
         units += work();
+        if start.elapsed() >= length {
+            break;
+        }
     }
     let wall = start.elapsed();
     let cpu = cpu_start.and_then(|start| Some(cpu_time()? - start));
@@ -156,26 +176,29 @@ fn cpu_time() -> Option<Duration> {
     Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
-fn row(work: &'static str, unit: Unit, of_threads: &[Vec<Round>]) -> Row {
-    let rounds = of_threads[0].len();
+fn row(work: &'static str, unit: Unit, of_threads: &[OfThread]) -> Row {
+    let rounds = of_threads[0].rounds.len();
     let threads = of_threads.len() as f64;
     let sum = |round: usize, rate: fn(&Round) -> f64| -> f64 {
-        of_threads.iter().map(|rounds| rate(&rounds[round])).sum()
+        of_threads.iter().map(|thread| rate(&thread.rounds[round])).sum()
     };
     let ours = |round: usize| sum(round, |r| r.ours);
     let baseline = |round: usize| sum(round, |r| r.baseline);
     let figure = |value: &dyn Fn(usize) -> f64| Figure::of((0..rounds).map(value).collect());
-    let scaling = of_threads[0]
-        .iter()
-        .all(|round| round.alone.is_some())
-        .then(|| figure(&|round| ours(round) / of_threads[0][round].alone.unwrap_or(f64::NAN)));
+    let rates: Option<Vec<&[Rates; 2]>> =
+        of_threads.iter().map(|thread| thread.rates.as_ref()).collect();
+    let scaling = |side: usize| {
+        let rates = rates.as_ref()?.iter().map(|sides| &sides[side]);
+        Some(scaling::figure(&rates.collect::<Vec<_>>()))
+    };
     Row {
         work,
         unit: unit.name(),
         ours: figure(&|round| unit.value(ours(round), threads)),
         baseline: figure(&|round| unit.value(baseline(round), threads)),
         ratio: figure(&|round| ours(round) / baseline(round)),
-        scaling,
+        scaling: scaling(0),
+        control: scaling(1),
         rounds,
     }
 }

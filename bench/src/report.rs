@@ -68,9 +68,14 @@ pub struct Row {
     pub baseline: Figure,
     /// How many times as fast as the baseline ours is, round by round.
     pub ratio: Figure,
-    /// How many times as fast as one thread all threads together are; `None` with one thread.
+    /// How many times as fast as one thread all threads together are, phase by phase; `None` with
+    /// one thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Figure>,
+    /// The same of a loop that stays in registers, between the phases of `scaling`: what the
+    /// machine allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Figure>,
     /// Rounds measured.
     pub rounds: usize,
 }
@@ -136,15 +141,26 @@ impl fmt::Display for Spread<'_> {
     }
 }
 
+/// The median of how many times as fast, and the range.
+struct Times<'a>(&'a Figure);
+
+impl fmt::Display for Times<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figure { median, min, max } = self.0;
+        write!(f, "{median:>6.2} x ({min:.2} to {max:.2})")
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Row { work, unit, ours, baseline, ratio, .. } = self;
-        let (ours, baseline) = (Spread(ours), Spread(baseline));
-        let Figure { median, min, max } = ratio;
-        write!(f, "{work:<44} {ours} {baseline} {unit:<9} {median:>6.2} x ({min:.2} to {max:.2})")?;
-        match &self.scaling {
-            Some(scaling) => write!(f, "  scaling {:.2}", scaling.median),
-            None => Ok(()),
+        let (ours, baseline, ratio) = (Spread(ours), Spread(baseline), Times(ratio));
+        write!(f, "{work:<44} {ours} {baseline} {unit:<9} {ratio}")?;
+        match (&self.scaling, &self.control) {
+            (Some(scaling), Some(control)) => {
+                write!(f, "  scaling {}  control {}", Times(scaling), Times(control))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -192,11 +208,14 @@ mod tests {
             ours: figure(5000.0),
             baseline: figure(1000.0),
             ratio: figure(5.0),
-            scaling: Some(figure(1.95)),
+            scaling: Some(figure(1.9)),
+            control: Some(figure(2.0)),
             rounds: 5,
         };
         let text = row.to_string();
         assert!(text.contains("5 000  -10/+20"), "{text}");
-        assert!(text.contains("5.00 x (4.50 to 6.00)  scaling 1.95"), "{text}");
+        let ratio = "5.00 x (4.50 to 6.00)  ";
+        let scaling = "scaling   1.90 x (1.71 to 2.28)  control   2.00 x (1.80 to 2.40)";
+        assert!(text.ends_with(&[ratio, scaling].concat()), "{text}");
     }
 }
