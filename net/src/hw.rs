@@ -17,7 +17,9 @@ mod memory;
 mod topology;
 
 pub use huge_pages::{HugePages, HugePagesError};
-pub use memory::{bind_memory, boot_id, huge_page_bytes, interleave_memory, preallocate};
+pub use memory::{
+    ask_for_huge_pages, bind_memory, boot_id, huge_page_bytes, interleave_memory, preallocate,
+};
 pub use topology::{Domain, l3_domains, memory_nodes, topology_line};
 
 /// CPU numbers above this are refused: the kernel's own bound is 8192.

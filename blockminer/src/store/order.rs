@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::thread;
 
 use packetcrypt_core::block::tree;
+use packetcrypt_net::hw;
 
-use super::arena::Arena;
+use super::arena::{Arena, Pages};
 
 /// Below this many announcements one thread does all.
 const PARALLEL_MIN: usize = 1 << 14;
@@ -87,7 +88,19 @@ pub(super) fn sort(keys: Keys<'_>, slots: &[u32], threads: usize) -> Vec<u32> {
             parts.into_iter().map(|pieces| scope.spawn(move || sort_part(pieces))).collect();
         workers.into_iter().map(joined).collect()
     });
-    sorted.concat()
+    joined_up(&sorted, keys.arena)
+}
+
+/// Parts of an order one after the other, in huge pages where the arena has them: mining looks up
+/// three places of it for each nonce.
+fn joined_up(parts: &[Vec<u32>], arena: &Arena) -> Vec<u32> {
+    let mut order = Vec::with_capacity(parts.iter().map(Vec::len).sum());
+    if arena.pages() != Pages::Ordinary {
+        // Without them it is slower and right.
+        let _ = hw::ask_for_huge_pages(order.spare_capacity_mut());
+    }
+    parts.iter().for_each(|part| order.extend_from_slice(part));
+    order
 }
 
 fn scatter(keys: Keys<'_>, slots: &[u32], parts: usize) -> Vec<Vec<Keyed>> {
@@ -149,7 +162,7 @@ pub(super) fn merge(
             .collect();
         workers.into_iter().map(joined).collect()
     });
-    pieces.concat()
+    joined_up(&pieces, keys.arena)
 }
 
 /// Pieces of both orders between the same keys.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 
 use super::CpuSet;
@@ -79,6 +80,21 @@ pub(super) fn set_memory_policy(
             super::memory::NODES_MAX as libc::c_ulong,
             0,
         )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Asks for huge pages for the whole pages in a range of addresses.
+pub(super) fn advise_huge(range: Range<usize>) -> io::Result<()> {
+    // SAFETY: a system call without pointers.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
+    if start >= end {
+        return Ok(());
+    }
+    // SAFETY: the advice changes how large pages are, never what is in them.
+    let status = unsafe {
+        libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_HUGEPAGE)
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem::MaybeUninit;
 
 use super::linux;
 
@@ -32,6 +33,16 @@ pub fn interleave_memory(mapping: *const u8, bytes: usize, nodes: &[usize]) -> i
 /// As [`interleave_memory`].
 pub fn bind_memory(mapping: *const u8, bytes: usize, node: usize) -> io::Result<()> {
     policy(mapping, bytes, false, &[node])
+}
+
+/// Asks that memory which nobody has written to yet be given in huge pages, as far as whole ones lie
+/// in it. It may be ordinary memory of the heap.
+///
+/// # Errors
+/// As [`interleave_memory`].
+pub fn ask_for_huge_pages<T>(memory: &mut [MaybeUninit<T>]) -> io::Result<()> {
+    let bytes = memory.as_mut_ptr_range();
+    linux::advise_huge(bytes.start.addr()..bytes.end.addr())
 }
 
 fn policy(mapping: *const u8, bytes: usize, interleave: bool, nodes: &[usize]) -> io::Result<()> {
@@ -72,6 +83,21 @@ pub fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn huge_pages_change_nothing_of_what_is_written() {
+        const LEN: usize = 3 << 20;
+        for len in [0, 1, 100, LEN] {
+            let mut numbers: Vec<u32> = Vec::with_capacity(len);
+            let asked = ask_for_huge_pages(numbers.spare_capacity_mut());
+            // A kernel may have been built without them.
+            let refused = |error: io::Error| error.raw_os_error() == Some(libc::EINVAL);
+            assert!(asked.is_ok() || asked.is_err_and(refused));
+            numbers.extend(0..len as u32);
+            assert!(numbers.iter().enumerate().all(|(at, number)| at == *number as usize));
+        }
+    }
 
     #[test]
     fn huge_pages_are_those_of_the_mapping() {

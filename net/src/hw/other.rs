@@ -29,3 +29,7 @@ pub(super) fn set_memory_policy(
 ) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+pub(super) fn advise_huge(_range: std::ops::Range<usize>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
