@@ -39,7 +39,7 @@ const UNSENT_MAX: u64 = 16 * CHUNK_LEN as u64;
 /// How long hashes alone are made in each round.
 const HASHING: Duration = Duration::from_millis(300);
 /// Rounds in which the engines take turns: the machine may be lent to others meanwhile.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 6;
 /// Nothing more comes after this time without news.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -148,9 +148,12 @@ async fn http(
 ) -> Result<(), MeasureError> {
     let mut hashes = Vec::new();
     let mut engines = [EngineKind::Auto, EngineKind::Epoll].map(|kind| (kind, Vec::new()));
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         hashes.push(hash_rate(announcements));
-        for (kind, rounds) in &mut engines {
+        for turn in 0..engines.len() {
+            // Who comes first finds another machine than who comes second.
+            let at = (round + turn) % engines.len();
+            let (kind, rounds) = &mut engines[at];
             rounds.push(http_round(options, announcements, *kind).await?);
         }
     }
