@@ -22,15 +22,15 @@ pub(crate) struct Phases {
 }
 
 /// How long a phase of the control is.
-const CONTROL: Duration = Duration::from_millis(20);
+const CONTROL: Duration = Duration::from_millis(10);
 
 /// The phases of a run, and of work of which one unit takes long.
 pub(crate) fn phases(is_quick: bool, is_long: bool) -> Phases {
     let (together, length_ms) = match (is_quick, is_long) {
-        (true, true) => (8, 0),
-        (true, false) => (16, 40),
-        (false, true) => (16, 0),
-        (false, false) => (40, 100),
+        (true, true) => (5, 0),
+        (true, false) => (15, 30),
+        (false, true) => (15, 0),
+        (false, false) => (41, 100),
     };
     Phases { together, length: Duration::from_millis(length_ms) }
 }

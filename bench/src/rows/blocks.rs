@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::thread;
 
 use packetcrypt_bench_baseline::{Nonces, tree_root};
 use packetcrypt_core::block::header::BlockHeader;
@@ -42,10 +43,7 @@ fn nonces(
         Ok(memory) => memory,
         Err(reason) => return Ok(vec![Outcome::Skipped(Skipped { work, reason })]),
     };
-    // Every page is touched, and no two announcements are alike.
-    for (number, ann) in (0u64..).zip(memory.rows::<1024>()) {
-        ann[512..520].copy_from_slice(&number.to_le_bytes());
-    }
+    number_all(memory.rows());
     let anns: &[[u8; 1024]] = memory.rows();
     let count = anns.len() as u64;
     let of = |number: u64| &anns[number as usize];
@@ -98,6 +96,21 @@ fn nonces(
         },
     );
     Ok(vec![Outcome::Row(row)])
+}
+
+/// Writes its number into each announcement, so that no two are alike. Every page is touched, for
+/// the first time: all CPUs do a part, as the system takes seconds to clear many GiB.
+fn number_all(anns: &mut [[u8; 1024]]) {
+    let part_len = anns.len().div_ceil(thread::available_parallelism().map_or(1, usize::from));
+    thread::scope(|scope| {
+        for (first, part) in (0u64..).step_by(part_len).zip(anns.chunks_mut(part_len)) {
+            scope.spawn(move || {
+                for (number, ann) in (first..).zip(part) {
+                    ann[512..520].copy_from_slice(&number.to_le_bytes());
+                }
+            });
+        }
+    });
 }
 
 /// Memory, if there is so much that this machine does not notice.
