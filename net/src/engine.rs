@@ -27,6 +27,7 @@ mod epoll;
 mod glommio;
 #[cfg(target_os = "linux")]
 mod refusal;
+mod reserved;
 mod threads;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod uring;
@@ -35,6 +36,7 @@ pub use choice::{Body, EngineKind, UnknownEngineError, start};
 pub use epoll::{Epoll, EpollListener, EpollStream};
 #[cfg(all(target_os = "linux", feature = "glommio"))]
 pub use glommio::{Glommio, GlommioListener, GlommioStream};
+pub use reserved::ReservedPort;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use uring::{Uring, UringListener, UringStream};
 

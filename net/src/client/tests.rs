@@ -1,5 +1,6 @@
 use super::*;
-use std::net::SocketAddr;
+use crate::engine::ReservedPort;
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -10,17 +11,26 @@ async fn answering(reply: Vec<u8>) -> (SocketAddr, tokio::sync::mpsc::Receiver<S
     let (asked, receiver) = tokio::sync::mpsc::channel(16);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = vec![0; 4096];
-            let len = stream.read(&mut request).await.unwrap_or(0);
-            let _ = asked.send(String::from_utf8_lossy(&request[..len]).into_owned()).await;
+            let mut request = Vec::new();
+            while !is_whole(&request) && stream.read_buf(&mut request).await.unwrap_or(0) > 0 {}
+            let _ = asked.send(String::from_utf8_lossy(&request).into_owned()).await;
             let _ = stream.write_all(&reply).await;
         }
     });
     (addr, receiver)
 }
 
+/// Whether this is a request with all of its body. What is closed with bytes unread is reset.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
+}
+
 fn client() -> HttpClient {
-    let options = ClientOptions { request_ms_max: 300, reply_bytes_max: 100, ..Default::default() };
+    let options =
+        ClientOptions { request_ms_max: 60_000, reply_bytes_max: 100, ..Default::default() };
     HttpClient::new(options).unwrap()
 }
 
@@ -55,7 +65,7 @@ async fn replies_are_bounded_whatever_they_claim() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let error = client().fetch(Request::get(&url)).await.unwrap_err();
+    let error = client().fetch(Request::get(&url).request_ms_max(300)).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout { limit_ms: 300, .. }), "{error}");
 }
 
@@ -79,8 +89,9 @@ async fn addresses_that_are_none_and_peers_that_are_not_there() {
         let error = client().send(Request::get(bad)).await.unwrap_err();
         assert!(matches!(error, ClientError::BadUrl { .. }), "{bad}: {error}");
     }
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = client().send(Request::get(&format!("http://{gone}/"))).await.unwrap_err();
+    let nobody = ReservedPort::on(Ipv4Addr::LOCALHOST.into()).unwrap();
+    let url = format!("http://{}/", nobody.addr());
+    let error = client().send(Request::get(&url)).await.unwrap_err();
     assert!(matches!(error, ClientError::Transport { .. }), "{error}");
     assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
 }

@@ -1,6 +1,8 @@
 use super::*;
+use crate::engine::ReservedPort;
 use axum::body::Bytes;
 use axum::routing::post;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -30,31 +32,41 @@ fn get_once(path: &str) -> String {
 #[tokio::test]
 async fn routes_limits_and_a_graceful_end() {
     let shutdown = Shutdown::new();
-    let limits = ControlLimits {
-        body_bytes_max: 10,
-        request_ms_max: 100,
-        head_ms_max: 200,
-        ..Default::default()
-    };
-    let counters = ControlCounters::default();
-    let server = serve_counted(LOCAL, router(), limits, &counters, shutdown.clone()).await.unwrap();
-    let addr = server.local_addr();
+    let limits = ControlLimits { body_bytes_max: 10, ..Default::default() };
+    let port = ReservedPort::on(LOCAL.ip()).unwrap();
+    let addr = port.addr();
+    let server = serve(addr, router(), limits, shutdown.clone()).await.unwrap();
+    assert_eq!(server.local_addr(), addr);
     assert!(exchange(addr, &get_once("/who")).await.ends_with("127.0.0.1"));
     let stats = exchange(addr, &get_once("/stats.json")).await;
     assert!(stats.contains("application/json") && stats.contains("\"a\": 1"), "{stats}");
     assert!(exchange(addr, &get_once("/metrics")).await.contains("openmetrics"));
-    let late = exchange(addr, &get_once("/slow")).await;
-    assert!(late.starts_with("HTTP/1.1 408"), "{late}");
     let long = "POST /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\n";
     let long = exchange(addr, &format!("{long}01234567890")).await;
     assert!(long.starts_with("HTTP/1.1 413"), "{long}");
-    // A head that never ends is cut.
-    let slow = exchange(addr, "GET /who HTTP/1.1\r\nhost:").await;
-    assert!(!slow.contains("127.0.0.1"));
-    assert_eq!(counters.figures().requests_timed_out, 1);
     shutdown.trigger();
     server.join().await;
     assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_cut_and_counted() {
+    let shutdown = Shutdown::new();
+    let counters = ControlCounters::default();
+    // A server for each limit, so that none is hit by chance.
+    let start = |limits| serve_counted(LOCAL, router(), limits, &counters, shutdown.clone());
+    let requests =
+        start(ControlLimits { request_ms_max: 100, ..Default::default() }).await.unwrap();
+    let late = exchange(requests.local_addr(), &get_once("/slow")).await;
+    assert!(late.starts_with("HTTP/1.1 408"), "{late}");
+    assert_eq!(counters.figures().requests_timed_out, 1);
+    // A head that never ends.
+    let heads = start(ControlLimits { head_ms_max: 200, ..Default::default() }).await.unwrap();
+    let slow = exchange(heads.local_addr(), "GET /who HTTP/1.1\r\nhost:").await;
+    assert!(!slow.contains("127.0.0.1"));
+    shutdown.trigger();
+    requests.join().await;
+    heads.join().await;
     let failed = counters.figures().connections_failed;
     assert!(failed >= 1, "the head that never ended");
     let mut metrics = Metrics::new("role");
@@ -77,8 +89,12 @@ async fn one_connection_too_many_is_closed_and_counted() {
     assert_eq!(exchange(server.local_addr(), &get_once("/who")).await, "");
     assert_eq!(counters.figures().connections_refused, 1);
     drop(kept);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(exchange(server.local_addr(), &get_once("/who")).await.contains("200 OK"));
+    // The place is free when the server has seen the end.
+    let end = Instant::now() + Duration::from_secs(60);
+    while !exchange(server.local_addr(), &get_once("/who")).await.contains("200 OK") {
+        assert!(Instant::now() < end, "the place does not come back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     shutdown.trigger();
     server.join().await;
 }

@@ -52,13 +52,13 @@ fn uploader(log: &PayLog, url: watch::Receiver<Option<String>>, shutdown: &Shutd
 }
 
 async fn until(what: impl Fn() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         if what() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("did not come true in 10 s");
+    panic!("did not come true in a minute");
 }
 
 fn lines(posts: &Posts) -> Vec<String> {

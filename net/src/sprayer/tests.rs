@@ -24,6 +24,16 @@ fn start(password: &str, subscribe_to: &[SocketAddr]) -> Sprayer {
     Sprayer::start(options, &Shutdown::new()).unwrap()
 }
 
+/// Also when the process is stopped for a while meanwhile: that ends a wait with a time-out.
+fn recv_from(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome.unwrap(),
+        }
+    }
+}
+
 fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
@@ -51,9 +61,8 @@ fn collect(sprayer: &Sprayer, count: usize) -> Vec<u32> {
 fn a_subscriber_gets_everything_and_its_subscriber_too() {
     let source = start("pass", &[]);
     let relay = start("pass", &[source.local_addr()]);
-    let last = start("pass", &[relay.local_addr()]);
     let stranger = start("wrong", &[source.local_addr()]);
-    until(|| subscribers(&source) == 1 && subscribers(&relay) == 1);
+    until(|| subscribers(&source) == 1);
     until(|| source.stats().wrong_passwords == 1);
     // One alone comes by the flush; many come in chunks.
     assert_eq!(source.send(announcements(0, 1)), 0);
@@ -64,16 +73,22 @@ fn a_subscriber_gets_everything_and_its_subscriber_too() {
         let arrived = u64::from(first) + 50;
         until(|| relay.stats().received == arrived);
     }
-    let all: Vec<u32> = (1..1501).collect();
-    assert_eq!(collect(&relay, 1500), all);
-    assert_eq!(collect(&last, 1501), (0..1501).collect::<Vec<_>>());
+    assert_eq!(collect(&relay, 1500), (1..1501).collect::<Vec<_>>());
+    // The relay sends on what came together.
+    let last = start("pass", &[relay.local_addr()]);
+    until(|| subscribers(&relay) == 1);
+    for first in (1501..1701).step_by(50) {
+        assert_eq!(source.send(announcements(first, 50)), 0);
+        until(|| last.stats().received == u64::from(first) - 1501 + 50);
+    }
+    assert_eq!(collect(&last, 200), (1501..1701).collect::<Vec<_>>());
     // What comes a second time is dropped, at the first that knows it.
     source.send(announcements(0, 100));
     until(|| relay.stats().duplicates == 100);
     let stats = relay.stats();
-    assert_eq!((stats.received, stats.incoming.pushed), (1601, 1501));
+    assert_eq!((stats.received, stats.incoming.pushed), (1801, 1701));
     // The sender counts behind the datagram.
-    until(|| source.stats().peers[0].sent == 1601);
+    until(|| source.stats().peers[0].sent == 1801);
     let sent = source.stats().peers[0].clone();
     assert_eq!((sent.dropped, sent.queued), (0, 0));
     assert_eq!(stranger.stats().received, 0);
@@ -82,17 +97,21 @@ fn a_subscriber_gets_everything_and_its_subscriber_too() {
 
 #[test]
 fn relays_in_a_circle_come_to_rest() {
-    // Each must know the other's address before it starts.
-    let probe = UdpSocket::bind(LOCAL).unwrap();
-    let second_addr = probe.local_addr().unwrap();
-    let first = start("", &[second_addr]);
-    drop(probe);
-    let options = SprayerOptions {
-        subscribe_to: vec![first.local_addr()],
-        spray_at: vec![first.local_addr()],
-        ..SprayerOptions::new(second_addr, "")
+    // Each must know the other's address before it starts; somebody else may take it in between.
+    let in_a_circle = || {
+        let probe = UdpSocket::bind(LOCAL).unwrap();
+        let second_addr = probe.local_addr().unwrap();
+        let first = start("", &[second_addr]);
+        drop(probe);
+        let options = SprayerOptions {
+            subscribe_to: vec![first.local_addr()],
+            spray_at: vec![first.local_addr()],
+            ..SprayerOptions::new(second_addr, "")
+        };
+        let second = Sprayer::start(options, &Shutdown::new()).ok()?;
+        Some((first, second))
     };
-    let second = Sprayer::start(options, &Shutdown::new()).unwrap();
+    let (first, second) = (0..20).find_map(|_| in_a_circle()).unwrap();
     until(|| subscribers(&first) == 1);
     first.send(announcements(0, 10));
     assert_eq!(collect(&second, 10), (0..10).collect::<Vec<_>>());
@@ -106,7 +125,7 @@ fn relays_in_a_circle_come_to_rest() {
 fn datagrams_are_those_of_the_protocol() {
     let source = start("", &[]);
     let plain = UdpSocket::bind(LOCAL).unwrap();
-    plain.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    plain.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let subscription = br#"{"yes_please_dos_me_passwd":"","num":0,"count":1}"#;
     plain.send_to(subscription, source.local_addr()).unwrap();
     until(|| subscribers(&source) == 1);
@@ -114,7 +133,7 @@ fn datagrams_are_those_of_the_protocol() {
     let mut buffer = vec![0; 70_000];
     let mut sequence = 0u64;
     for records in [63, 7] {
-        let (len, from) = plain.recv_from(&mut buffer).unwrap();
+        let (len, from) = recv_from(&plain, &mut buffer);
         assert_eq!((len, from), (records * 1032, source.local_addr()));
         for record in buffer[..len].chunks(1032) {
             assert_eq!(record[..8], sequence.to_le_bytes());
@@ -143,7 +162,7 @@ fn the_recorded_datagram_is_taken_from_those_subscribed_to_only() {
     }
     until(|| sprayer.stats().stranger_datagrams == recorded.len() as u64);
     until(|| sprayer.stats().received == records);
-    let batch = sprayer.received().pop_timeout(Duration::from_secs(5)).unwrap();
+    let batch = sprayer.received().pop_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!(batch.from, sender.local_addr().unwrap());
     let stats = sprayer.stats();
     assert_eq!(stats.received, stats.duplicates + stats.incoming.pushed);
@@ -247,7 +266,7 @@ fn options_that_make_no_sense_are_refused() {
 fn datagrams_of_records_that_fit_reach_other_addresses() {
     for (mss_bytes, records) in [(1472, 1), (2100, 2), (9000, 8)] {
         let plain = UdpSocket::bind("127.0.0.2:0").unwrap();
-        plain.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        plain.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let options = SprayerOptions {
             mss_bytes,
             spray_at: vec![plain.local_addr().unwrap()],
@@ -258,7 +277,7 @@ fn datagrams_of_records_that_fit_reach_other_addresses() {
         assert_eq!(source.send(announcements(0, 70)), 0);
         let (mut seen, mut buffer) = (0u32, [0; 65_536]);
         while seen < 70 {
-            let len = plain.recv(&mut buffer).unwrap();
+            let (len, _) = recv_from(&plain, &mut buffer);
             assert!(
                 len == records * 1032 || seen as usize + len / 1032 == 70,
                 "{mss_bytes}: {len}"
