@@ -8,12 +8,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use packetcrypt_handler::Config;
 use pool::{Chain, Handler, Master, PAY_TO, config_in, counts, logged, post_head};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// How often the handler is killed.
 const ROUNDS: u64 = 50;
@@ -23,12 +25,19 @@ const POST_ANNS: usize = 24;
 const CLIENTS: usize = 4;
 /// Posts of a client in a round, which the kill cuts short: what the handler is able to take, on
 /// whatever machine, is what this bounds.
-const ROUND_POSTS: usize = 200;
-/// Announcements in a file, and files: room for all that can be posted, and for void runs.
+const ROUND_POSTS: usize = 50;
+/// A round's kill comes after fewer acknowledged posts than this: they are posts that the clients
+/// have, however slow the handler is.
+const KILLED_AFTER: u64 = 60;
+const _: () = assert!(KILLED_AFTER as usize <= CLIENTS * ROUND_POSTS);
+/// Announcements in a file, and files: room for all that can be posted, and for void runs, which are
+/// posts that were under way when the handler was killed.
 const FILE_ANNS: u32 = 4096;
-const FILES: usize = 256;
+const FILES: usize = 64;
 const _: () =
-    assert!(ROUNDS as usize * CLIENTS * ROUND_POSTS * POST_ANNS < FILES * FILE_ANNS as usize);
+    assert!(ROUNDS as usize * CLIENTS * (ROUND_POSTS + 1) * POST_ANNS < FILES * FILE_ANNS as usize);
+/// For what comes by itself, however busy the machine is.
+const WAIT_MAX: Duration = Duration::from_secs(120);
 const HEIGHT: i64 = 122_621;
 /// Names master and directory to the child process.
 const CHILD_VARIABLE: &str = "PACKETCRYPT_TEST_HANDLER_CHILD";
@@ -63,7 +72,7 @@ fn post(number: u64) -> Vec<u8> {
     (first..first + POST_ANNS as u64).flat_map(announcement).collect()
 }
 
-/// Not a test by itself: the process that is killed.
+/// Not a test by itself: the process that is killed. It ends with the one that started it, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn child() {
     let Ok(told) = std::env::var(CHILD_VARIABLE) else { return };
@@ -72,53 +81,84 @@ async fn child() {
     let file = Path::new(dir).join("address");
     std::fs::write(file.with_extension("new"), handler.addr.to_string()).unwrap();
     std::fs::rename(file.with_extension("new"), file).unwrap();
-    std::future::pending::<()>().await;
+    let input = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    let _ = tokio::task::spawn_blocking(input).await;
 }
 
-async fn spawn(master: &Master, dir: &Path) -> (Child, SocketAddr) {
+/// A process that is killed at the latest when it is dropped.
+struct Process(Child);
+
+impl Process {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn spawn(master: &Master, dir: &Path) -> (Process, SocketAddr) {
     let address = dir.join("address");
     let _ = std::fs::remove_file(&address);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "child"])
         .env(CHILD_VARIABLE, format!("{}|{}", master.url, dir.display()))
+        .stdin(Stdio::piped())
         .stdout(Stdio::null());
     #[cfg(unix)]
     ignore_file_size_signal(&mut command);
-    let mut child = command.spawn().unwrap();
-    for _ in 0..1500 {
+    let mut process = Process(command.spawn().unwrap());
+    let end = Instant::now() + WAIT_MAX;
+    loop {
         if let Ok(text) = std::fs::read_to_string(&address) {
-            return (child, text.parse().unwrap());
+            return (process, text.parse().unwrap());
         }
+        assert_eq!(process.0.try_wait().unwrap(), None, "the handler ended at its start");
+        assert!(Instant::now() < end, "the handler did not start in {WAIT_MAX:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    panic!("the handler did not start within 7 s");
+}
+
+/// The body of the next reply on a connection that is kept; `None` when it is not whole.
+async fn reply_body(stream: &mut TcpStream) -> Option<String> {
+    let mut reply = Vec::new();
+    loop {
+        if stream.read_buf(&mut reply).await.ok()? == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&reply);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.expect("a length").parse::<usize>().unwrap() {
+            return Some(body.to_owned());
+        }
+    }
 }
 
 /// Posts on one connection until the handler is gone or the round's posts are made: the first
-/// number that it did not post, and accepted announcements by event id.
-async fn load(addr: SocketAddr, first: u64) -> (u64, Vec<(String, u64)>) {
+/// number that it did not post, and accepted announcements by event id. Each acknowledgement is a
+/// permit.
+async fn load(addr: SocketAddr, first: u64, permits: Arc<Semaphore>) -> (u64, Vec<(String, u64)>) {
     let (mut number, mut acknowledged) = (first, Vec::new());
     let Ok(mut stream) = TcpStream::connect(addr).await else { return (number, acknowledged) };
-    let mut reply = vec![0; 4096];
     for _ in 0..ROUND_POSTS {
         let body = post(number);
         number += CLIENTS as u64;
         let head = post_head(1, HEIGHT + 1, PAY_TO).replace("connection: close\r\n", "");
         let head = format!("{head}content-length: {}\r\n\r\n", body.len());
         if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
-            return (number, acknowledged);
+            break;
         }
-        let len = stream.read(&mut reply).await.unwrap_or(0);
-        let text = String::from_utf8_lossy(&reply[..len]);
-        let Some((_, json)) = text.split_once("\r\n\r\n") else { return (number, acknowledged) };
-        let Ok(json) = serde_json::from_str::<serde_json::Value>(json) else {
-            return (number, acknowledged);
-        };
+        let Some(body) = reply_body(&mut stream).await else { break };
+        let json: serde_json::Value = serde_json::from_str(&body).unwrap();
         let id = json["result"]["eventId"].as_str().unwrap_or_else(|| panic!("{json}"));
         acknowledged.push((id.to_owned(), json["result"]["accepted"].as_u64().unwrap()));
+        permits.add_permits(1);
     }
     (number, acknowledged)
 }
@@ -134,21 +174,27 @@ fn noise(round: u64) -> u64 {
 async fn killed_under_load() {
     let master = Master::start(Chain::to(&"ab".repeat(32), HEIGHT)).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut next = [0u64, 1, 2, 3];
-    let mut acknowledged = HashMap::new();
+    let mut next: [u64; CLIENTS] = std::array::from_fn(|client| client as u64);
+    let (mut acknowledged, mut awaited) = (HashMap::new(), 0);
     for round in 0..ROUNDS {
         let (mut child, addr) = spawn(&master, dir.path()).await;
-        let clients: Vec<_> = next.iter().map(|&first| tokio::spawn(load(addr, first))).collect();
-        tokio::time::sleep(Duration::from_micros(noise(round) % 30_000)).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let permits = Arc::new(Semaphore::new(0));
+        let client = |&first: &u64| tokio::spawn(load(addr, first, permits.clone()));
+        let clients: Vec<_> = next.iter().map(client).collect();
+        let before = u32::try_from(noise(round) % KILLED_AFTER).unwrap();
+        let acknowledgements = tokio::time::timeout(WAIT_MAX, permits.acquire_many(before));
+        drop(acknowledgements.await.expect("posts are acknowledged"));
+        // In the middle of the posts that follow.
+        tokio::time::sleep(Duration::from_micros(noise(round + ROUNDS) % 3_000)).await;
+        child.kill();
+        awaited += before as usize;
         for (client, next) in clients.into_iter().zip(&mut next) {
             let (number, events) = client.await.unwrap();
             *next = number;
             acknowledged.extend(events);
         }
     }
-    assert!(acknowledged.len() > 50, "{} posts are too few to prove anything", acknowledged.len());
+    assert!(acknowledged.len() >= awaited, "{} posts acknowledged", acknowledged.len());
     let handler = Handler::start(config(&master.url, dir.path()), HEIGHT).await;
     let mut posted = 0;
     for (client, &next) in next.iter().enumerate() {
@@ -196,16 +242,20 @@ fn ignore_file_size_signal(command: &mut Command) {
     unsafe { command.pre_exec(ignore) };
 }
 
-/// Lets a process write files up to this length.
+/// Lets a process write files up to this length, or as long as its own limit allows.
 #[cfg(target_os = "linux")]
-fn limit_files(process: &Child, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    let process = process.id() as libc::pid_t;
-    // SAFETY: the kernel reads one `rlimit`; the process is a child of this one.
-    let status = unsafe {
-        libc::prlimit(process, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut())
+fn limit_files(process: &Process, bytes: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let process = process.0.id() as libc::pid_t;
+    // SAFETY: the kernel writes, then reads, one `rlimit`; the process is a child of this one.
+    let statuses = unsafe {
+        let read = libc::prlimit(process, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limit);
+        limit.rlim_cur = limit.rlim_max.min(bytes);
+        let written =
+            libc::prlimit(process, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut());
+        [read, written]
     };
-    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+    assert_eq!(statuses, [0, 0], "{}", std::io::Error::last_os_error());
 }
 
 /// While the pay log can not be written every post is answered 503; nothing of it is kept, and
@@ -236,8 +286,7 @@ async fn the_disk_is_full_for_a_while() {
     limit_files(&child, libc::RLIM_INFINITY);
     assert!(ask(1).await.contains(&accepted));
     assert!(ask(0).await.contains("\"accepted\":0,"));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     let paid: u64 = logged(dir.path()).iter().map(|line| line["accepted"].as_u64().unwrap()).sum();
     assert_eq!(paid, 2 * POST_ANNS as u64);
     let handler = Handler::start(config(&master.url, dir.path()), HEIGHT).await;
