@@ -14,7 +14,7 @@ use packetcrypt_proto::reply::Reply;
 use packetcrypt_proto::share::ShareUpload;
 use packetcrypt_proto::work::WorkFile;
 use packetcrypt_proto::{template, varint};
-use pool::{Answer, Call, NOW_MS, Pool, SHARE_HEADERS, ScriptedNode};
+use pool::{Answer, Call, NOW_MS, Pool, SHARE_HEADERS, ScriptedNode, WAIT_MAX};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -187,10 +187,9 @@ async fn a_block_told_again_is_no_second_block() {
 
 #[tokio::test]
 async fn the_previous_work_is_paid_for_a_while_as_no_block() {
-    let pool = pool_with_work(|config| config.previous_work_grace_ms = 1500).await;
+    let pool = pool_with_work(|config| config.previous_work_grace_ms = 600_000).await;
     let (file, template) = work(HEIGHT + 1, 2);
     pool.advance(&file, &template).await;
-    let since = Instant::now();
     pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
     let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
     assert!(!event.block && warnings[0].contains("previous work"), "{warnings:?}");
@@ -198,19 +197,34 @@ async fn the_previous_work_is_paid_for_a_while_as_no_block() {
     // A fresh share for the new work is a block as ever.
     let (event, _) = event_of(&pool.share(&Share { previous: 2, ..SHARE }.body()).await);
     assert!(event.block);
-    tokio::time::sleep(Duration::from_millis(1600).saturating_sub(since.elapsed())).await;
-    let (status, text) = error_of(&pool.share(&Share { nonce: 2, ..SHARE }.body()).await);
-    let (expected, got) = ("02".repeat(32), "01".repeat(32));
-    assert_eq!(status, 400);
-    assert_eq!(
-        text,
-        format!("Share is for wrong work, expecting previous hash [{expected}] but got [{got}]")
-    );
     assert_eq!(pool.handler.stats().accepted_previous_work, 1);
     // The new parent of the work is an event, the first one was not.
     pool.until("block event", |stats| stats.block_events == 1).await;
     let block = pool.pay_log().into_iter().find(|line| line.contains(r#""type":"block""#)).unwrap();
+    let expected = "02".repeat(32);
     assert!(block.contains(&format!(r#""hash":"{expected}","height":77"#)), "{block}");
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn the_grace_of_the_previous_work_ends() {
+    let pool = pool_with_work(|config| config.previous_work_grace_ms = 300).await;
+    let (file, template) = work(HEIGHT + 1, 2);
+    pool.advance(&file, &template).await;
+    let deadline = Instant::now() + WAIT_MAX;
+    let answer = loop {
+        let answer = pool.share(&SHARE.body()).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let (expected, got) = ("02".repeat(32), "01".repeat(32));
+    let text =
+        format!("Share is for wrong work, expecting previous hash [{expected}] but got [{got}]");
+    assert_eq!(error_of(&answer), (400, text));
     assert_conserved(&pool);
     pool.stop().await.1.unwrap();
 }
@@ -240,7 +254,7 @@ async fn a_block_without_an_answer_is_submitted_until_there_is_one() {
     assert!(late.block && late.header_hash.is_some());
     assert_eq!(late.without_block(), event);
     let blocks = pool.dir.path().join("blocks");
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + WAIT_MAX;
     while std::fs::read_dir(&blocks).unwrap().count() > 0 {
         assert!(Instant::now() < deadline, "the settled block stays on disk");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -355,17 +369,20 @@ async fn a_node_that_is_away_costs_no_accepted_share() {
 async fn a_node_that_hangs_takes_no_share_with_it() {
     let pool = pool_with_work(|config| config.node_wait_ms = 200).await;
     pool.node.script().check_time = Duration::from_secs(3600);
-    let asked = Instant::now();
-    let (status, text) = error_of(&pool.share(&SHARE.body()).await);
+    let answer = tokio::time::timeout(WAIT_MAX, async { pool.share(&SHARE.body()).await }).await;
+    let (status, text) = error_of(&answer.expect("an answer without the node's"));
     assert_eq!(status, 503);
     assert!(text.starts_with("Unable to check share ["), "{text}");
-    assert!(asked.elapsed() < Duration::from_secs(5));
-    pool.node.script().check_time = Duration::ZERO;
-    // It is a block, and the node hangs once more: the share is paid, the block goes on by itself.
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+    // It is a block, and the node hangs then: the share is paid, the block goes on by itself. The
+    // check, which is answered, has time enough on a busy machine.
+    let pool = pool_with_work(|config| config.node_wait_ms = 3000).await;
     pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
-    pool.node.script().submit_time = Duration::from_secs(1);
+    pool.node.script().holds_submissions = true;
     let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
     assert!(!event.block && warnings[0].contains("pending"), "{warnings:?}");
+    pool.node.script().holds_submissions = false;
     pool.until("taken", |stats| stats.blocks_taken == 1).await;
     let submissions = pool.node.share_calls().into_iter();
     assert_eq!(submissions.filter(|call| matches!(call, Call::SubmitBlock(_))).count(), 1);
@@ -386,7 +403,7 @@ async fn before_the_work_is_there() {
     let (bytes, template) = work(HEIGHT, 1);
     let file = WorkFile::parse(&bytes).unwrap();
     pool.publish_config(&file, &["http://127.0.0.1:9/submit"]);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + WAIT_MAX;
     let answer = loop {
         let answer = pool.share(&SHARE.body()).await;
         if answer.body != "server not ready" {
@@ -402,7 +419,7 @@ async fn before_the_work_is_there() {
     let answer = pool.share(&SHARE.body()).await;
     assert_eq!(error_of(&answer), (500, "Unable to get block template".to_owned()));
     pool.publish(&bytes, &template);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + WAIT_MAX;
     while pool.share(&SHARE.body()).await.status != 200 {
         assert!(Instant::now() < deadline, "the template is not tried again");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -414,27 +431,29 @@ async fn before_the_work_is_there() {
 #[tokio::test]
 async fn a_share_for_work_that_is_on_its_way_waits_for_it() {
     let pool = pool_with_work(|_| {}).await;
-    let (bytes, template) = work(HEIGHT + 1, 2);
-    pool.publish_config(&WorkFile::parse(&bytes).unwrap(), &["http://127.0.0.1:9/submit"]);
-    let body = Share { previous: 2, ..SHARE }.body();
     let addr = pool.addr;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let post = loop {
-        assert!(Instant::now() < deadline, "no share waits for the announced work");
-        let body = body.clone();
+    for next in 1..=60 {
+        let (bytes, template) = work(HEIGHT + i32::from(next), 1 + next);
+        pool.publish_config(&WorkFile::parse(&bytes).unwrap(), &["http://127.0.0.1:9/submit"]);
+        // Some polls later, on a machine that is not too busy: else it is tried with the next work.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let body = Share { previous: 1 + next, ..SHARE }.body();
         let post = tokio::spawn(async move {
             pool::send(addr, "POST", "/submit", SHARE_HEADERS, body.as_bytes()).await
         });
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if !post.is_finished() {
-            break post;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let waits = !post.is_finished();
+        pool.advance(&bytes, &template).await;
+        let answer = post.await.unwrap();
+        if answer.status == 200 {
+            assert!(waits, "answered before the work was there");
+            pool.stop().await.1.unwrap();
+            return;
         }
-        // The handler has not read the configuration yet.
-        assert_eq!(post.await.unwrap().status, 400);
-    };
-    pool.publish(&bytes, &template);
-    event_of(&post.await.unwrap());
-    pool.stop().await.1.unwrap();
+        // It came before the handler had read the configuration.
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    panic!("no share waits for the announced work");
 }
 
 /// The head of a share, and one byte of its body.
@@ -480,7 +499,7 @@ async fn too_many_shares_at_once_are_told_so() {
             pool::send(addr, "POST", "/submit", SHARE_HEADERS, body.as_bytes()).await
         });
     }
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + WAIT_MAX;
     while pool.node.share_calls().len() < 2 {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -496,6 +515,10 @@ async fn a_body_comes_in_time_and_is_not_too_long() {
     let pool = pool_with_work(|config| config.body_timeout_ms = 700).await;
     let answer = pool::read_answer(crawl(&pool).await).await;
     assert_eq!(error_of(&answer), (408, "body did not arrive".to_owned()));
+    assert_conserved(&pool);
+    pool.stop().await.1.unwrap();
+    // These come in time.
+    let pool = pool_with_work(|_| {}).await;
     event_of(&pool.share(&SHARE.body()).await);
     // Exactly as long as allowed is not too big.
     let most = pool.share(&" ".repeat(65_535)).await;
@@ -521,7 +544,7 @@ async fn a_share_is_taken_to_its_end_when_the_miner_goes_away() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + WAIT_MAX;
     while pool.node.share_calls().is_empty() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(5)).await;

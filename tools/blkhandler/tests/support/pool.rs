@@ -26,6 +26,9 @@ use packetcrypt_proto::work::WorkFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+/// For what comes by itself, however busy the machine is.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(120);
+
 /// The time of every event, ms.
 pub(crate) const NOW_MS: u64 = 1_795_353_484_280;
 
@@ -48,8 +51,8 @@ pub(crate) struct Script {
     pub(crate) hashes: HashMap<i32, Hash32>,
     /// Time that a check of a share takes.
     pub(crate) check_time: Duration,
-    /// Time that a submission takes.
-    pub(crate) submit_time: Duration,
+    /// Whether submissions get no answer for now.
+    pub(crate) holds_submissions: bool,
     pub(crate) calls: Vec<Call>,
 }
 
@@ -60,7 +63,7 @@ impl Default for Script {
             submit: Ok(SubmitVerdict::Accepted),
             hashes: HashMap::new(),
             check_time: Duration::ZERO,
-            submit_time: Duration::ZERO,
+            holds_submissions: false,
             calls: Vec::new(),
         }
     }
@@ -131,12 +134,14 @@ impl Node for ScriptedNode {
     }
 
     async fn submit_block(&self, block: &[u8]) -> Result<SubmitVerdict, NodeError> {
-        let (verdict, time) = {
+        let verdict = {
             let mut script = self.script();
             script.calls.push(Call::SubmitBlock(block.to_vec()));
-            (script.submit.clone(), script.submit_time)
+            script.submit.clone()
         };
-        tokio::time::sleep(time).await;
+        while self.script().holds_submissions {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         verdict
     }
 
@@ -265,7 +270,7 @@ impl Pool {
     }
 
     pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Stats) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + WAIT_MAX;
         while !holds(&self.handler.stats()) {
             assert!(Instant::now() < deadline, "{what}: {:?}", self.handler.stats());
             tokio::time::sleep(Duration::from_millis(5)).await;
