@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use node::{ScriptedNode, previous_of};
 use packetcrypt_core::bytes::Hash32;
-use packetcrypt_master::{Config, Running};
+use packetcrypt_master::{Config, Running, Stats};
 use packetcrypt_net::Shutdown;
 use packetcrypt_net::client::{ClientOptions, HttpClient, Request, Response};
 use packetcrypt_node::BlockHeaderReply;
@@ -98,17 +98,17 @@ fn node_of(run: &Value) -> (ScriptedNode, VecDeque<BlockTemplate>) {
 async fn get(addr: SocketAddr, path: &str) -> Response {
     let client = HttpClient::new(ClientOptions::default()).unwrap();
     let url = format!("http://{addr}{path}");
-    client.send(Request::get(&url).request_ms_max(20_000)).await.unwrap()
+    client.send(Request::get(&url).request_ms_max(120_000)).await.unwrap()
 }
 
-async fn until_ready(master: &Running) {
-    for _ in 0..500 {
-        if master.stats().works > 0 {
+async fn until(what: &str, master: &Running, holds: impl Fn(&Stats) -> bool) {
+    for _ in 0..12_000 {
+        if holds(&master.stats()) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("no work after 5 s");
+    panic!("{what}: not within two minutes");
 }
 
 fn compare(exchange: &Value, response: &Response, name: &str) {
@@ -138,7 +138,7 @@ async fn replay(file: &vectors::VectorFile) -> usize {
     let master =
         packetcrypt_master::start(config_of(&run, &dir), node.clone(), shutdown.clone()).await;
     let master = master.unwrap();
-    until_ready(&master).await;
+    until("the first work", &master, |stats| stats.works > 0).await;
     let addr = master.local_addr();
     let exchanges = run["exchanges"].as_array().unwrap();
     for exchange in exchanges {
@@ -149,7 +149,8 @@ async fn replay(file: &vectors::VectorFile) -> usize {
                 let path = path.to_owned();
                 async move { get(addr, &path).await }
             });
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            until("the long poll", &master, |stats| stats.long_polls == 1).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             assert!(!waiting.is_finished(), "{} {path} was not held", file.name);
             let next = templates.pop_front().expect("a template for each long poll");
             assert_ne!(previous_of(&next), tip);
