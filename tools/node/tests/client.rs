@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use packetcrypt_node::{Node, NodeError, RpcConfig, RpcNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// A node that answers each connection with these bytes after `delay`; counts how many at once.
 async fn serve(reply: Vec<u8>, delay: Duration) -> (String, Arc<AtomicUsize>) {
@@ -19,8 +19,8 @@ async fn serve(reply: Vec<u8>, delay: Duration) -> (String, Arc<AtomicUsize>) {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (reply, at_once, seen) = (reply.clone(), at_once.clone(), seen.clone());
             tokio::spawn(async move {
-                let mut request = [0; 4096];
-                let _ = stream.read(&mut request).await;
+                let mut request = Vec::new();
+                while !is_whole(&request) && stream.read_buf(&mut request).await.unwrap_or(0) > 0 {}
                 seen.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::time::sleep(delay).await;
                 at_once.fetch_sub(1, Ordering::SeqCst);
@@ -30,6 +30,14 @@ async fn serve(reply: Vec<u8>, delay: Duration) -> (String, Arc<AtomicUsize>) {
         }
     });
     (url, most)
+}
+
+/// Whether this is a request with all of its body. What is closed with bytes unread is reset.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
 fn http(status: &str, body: &str) -> Vec<u8> {
@@ -104,7 +112,7 @@ async fn a_block_waits_for_no_other_call() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the calls");
+        tokio::time::timeout(Duration::from_secs(55), reached).await.expect("the calls");
     };
     let submit = |node: &Arc<RpcNode>| {
         let node = node.clone();
@@ -132,9 +140,10 @@ async fn a_block_waits_for_no_other_call() {
 
 #[tokio::test]
 async fn the_next_node_is_taken_when_one_is_away() {
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A port that is taken and on which nobody listens.
+    let gone = TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let gone_url = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
     let (url, _) = serve(http("200 OK", "{\"result\":3}"), Duration::ZERO).await;
     let node = RpcNode::new(&client(&[&gone_url, &url])).unwrap();
     for _ in 0..2 {

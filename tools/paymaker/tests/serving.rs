@@ -41,13 +41,13 @@ impl Paymaker {
     }
 
     async fn until(&self, what: impl Fn(&packetcrypt_paymaker::Stats) -> bool) {
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if what(&self.running.stats()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("did not come true in 10 s: {:?}", self.running.stats());
+        panic!("did not come true in a minute: {:?}", self.running.stats());
     }
 
     fn url(&self, path: &str) -> String {
@@ -69,13 +69,13 @@ impl Paymaker {
     }
 
     async fn until_status(&self, path: &str, wanted: StatusCode) {
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if self.read(path).await.status() == wanted {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{path} is not answered {wanted} in 10 s");
+        panic!("{path} is not answered {wanted} in a minute");
     }
 
     async fn who_to_pay(&self) -> Value {
