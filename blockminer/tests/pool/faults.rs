@@ -9,7 +9,7 @@ use packetcrypt_blockminer::Config;
 use packetcrypt_core::bytes::Hash32;
 use packetcrypt_net::Shutdown;
 
-use super::mock::{HEIGHT, Pool, config, group, stop, wait_for};
+use super::mock::{HEIGHT, Pool, config, group, stop, until_more, wait_for};
 
 /// Blocks come while trees are built, ranges are on their way and shares are being uploaded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,13 +20,18 @@ async fn blocks_come_in_the_middle_of_everything() {
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
     let read = || miner.stats();
+    let (mut ranges, mut shares) = (0, 0);
     for block in 1..=6_u8 {
-        // Now with the first announcements under way, now with shares under way.
-        tokio::time::sleep(Duration::from_millis(70 * u64::from(block))).await;
+        // Now with announcements under way, now with shares under way.
+        match block % 2 {
+            1 => until_more(&pool.ranges_asked, ranges).await,
+            _ => until_more(&pool.shares_asked, shares).await,
+        }
+        ranges = pool.ranges_asked.load(Ordering::Relaxed);
+        shares = pool.shares_asked.load(Ordering::Relaxed);
+        pool.advance(HEIGHT + u32::from(block), Hash32([100 + block; 32]));
         let chunk = group("anns_g1.bin")[usize::from(block) * 1024..][..1024].to_vec();
         pool.announcements.lock().unwrap().extend(chunk);
-        *pool.tip.lock().unwrap() = Hash32([100 + block; 32]);
-        *pool.height.lock().unwrap() = HEIGHT + u32::from(block);
     }
     let before = wait_for("the last block", &read, |stats| {
         stats.job.as_ref().is_some_and(|job| job.height == HEIGHT + 6)
@@ -104,6 +109,8 @@ async fn a_bad_announcement_in_the_tree_makes_no_bad_share() {
         |stats| {
             stats.peers.iter().any(|peer| peer.dropped_for_ms > 0)
                 && stats.shares.rejected.keys().any(|why| why.contains("bad announcement"))
+                && stats.store.held == 0
+                && stats.job.is_none()
         },
     )
     .await;
@@ -151,14 +158,13 @@ async fn junk_on_an_old_block_is_not_mined_with() {
 async fn what_can_not_be_checked_is_not_sent() {
     let pool = Pool::new(group("anns_g2.bin"));
     pool.blocks_are_down.store(true, Ordering::Relaxed);
-    *pool.height.lock().unwrap() = 299_995;
+    pool.set_height(299_995);
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let miner = packetcrypt_blockminer::start(config(url), shutdown.clone()).await.unwrap();
     let read = || miner.stats();
     wait_for("announcements", &read, |stats| stats.announcements.stored == 100).await;
-    *pool.tip.lock().unwrap() = Hash32([8; 32]);
-    *pool.height.lock().unwrap() = HEIGHT;
+    pool.advance(HEIGHT, Hash32([8; 32]));
     let stats = wait_for("shares that are kept back", &read, |stats| {
         stats.shares.rejected.keys().any(|why| why.contains("is not known"))
     })
@@ -199,7 +205,7 @@ async fn block_handlers_that_time_out_refuse_or_talk_nonsense() {
         (StatusCode::BAD_GATEWAY, "<html>"),
         (StatusCode::SERVICE_UNAVAILABLE, r#"{"result":"","error":["overloaded"],"warn":[]}"#),
     ];
-    *pool.delay.lock().unwrap() = Duration::from_millis(1500);
+    pool.shares_hang.store(true, Ordering::Relaxed);
     let url = pool.serve().await;
     let shutdown = Shutdown::new();
     let config = Config { upload_timeout_s: 1, uploaders: 1, ..config(url) };
@@ -207,7 +213,7 @@ async fn block_handlers_that_time_out_refuse_or_talk_nonsense() {
     let read = || miner.stats();
     wait_for("time-outs", &read, |stats| stats.shares.retries >= 2).await;
     assert_eq!(read().shares.accepted, 0);
-    *pool.delay.lock().unwrap() = Duration::ZERO;
+    pool.shares_hang.store(false, Ordering::Relaxed);
     let stats = wait_for("shares", &read, |stats| stats.shares.accepted >= 3).await;
     assert!(stats.shares.retries >= 5, "{:?}", stats.shares);
     let stats = stop(miner, shutdown).await;

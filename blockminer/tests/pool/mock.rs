@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,21 @@ pub(crate) const SHARE_TARGET: u32 = 0x2000_ffff;
 /// For what comes by itself, however busy the machine is.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+/// The chain as the pool tells it; all of it changes at one moment.
+#[derive(Clone, Copy)]
+struct Chain {
+    /// Height of the block that is mined.
+    next: u32,
+    /// The block below it.
+    tip: Hash32,
+    /// Blocks from this height on are others than the recorded ones.
+    forked_from: u32,
+}
+
 /// What the pool knows and what came to it.
 pub(crate) struct Pool {
     addr: Mutex<Option<SocketAddr>>,
-    pub(crate) height: Mutex<u32>,
-    pub(crate) tip: Mutex<Hash32>,
-    /// Blocks from this height on are others than the recorded ones.
-    forked_from: Mutex<u32>,
+    chain: Mutex<Chain>,
     parents: HashMap<u32, Hash32>,
     pub(crate) announcements: Mutex<Vec<u8>>,
     /// The number in the identity of the handler's store.
@@ -51,6 +59,11 @@ pub(crate) struct Pool {
     pub(crate) replies: Mutex<Vec<(StatusCode, &'static str)>>,
     /// How long every share and every range takes.
     pub(crate) delay: Mutex<Duration>,
+    /// Requests so far, counted when they come.
+    pub(crate) shares_asked: AtomicUsize,
+    pub(crate) ranges_asked: AtomicUsize,
+    /// Whether shares that come now get no answer, ever.
+    pub(crate) shares_hang: AtomicBool,
     /// Whether the announcement handler answers 503 to everything.
     pub(crate) is_down: AtomicBool,
     /// Whether nothing is told of blocks.
@@ -82,9 +95,7 @@ impl Pool {
         coinbase[at..at + 48].copy_from_slice(&coinbase::PLACEHOLDER[2..]);
         Arc::new(Pool {
             addr: Mutex::default(),
-            height: Mutex::new(HEIGHT),
-            tip: Mutex::new(Hash32([7; 32])),
-            forked_from: Mutex::new(u32::MAX),
+            chain: Mutex::new(Chain { next: HEIGHT, tip: Hash32([7; 32]), forked_from: u32::MAX }),
             parents,
             announcements: Mutex::new(announcements),
             store: Mutex::new(1),
@@ -92,6 +103,9 @@ impl Pool {
             branches: Mutex::new(vec![Hash32([3; 32])]),
             accepted_newest: AtomicU64::new(0),
             delay: Mutex::default(),
+            shares_asked: AtomicUsize::new(0),
+            ranges_asked: AtomicUsize::new(0),
+            shares_hang: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
             blocks_are_down: AtomicBool::new(false),
             replies: Mutex::default(),
@@ -113,12 +127,25 @@ impl Pool {
         format!("http://{}", self.addr.lock().unwrap().unwrap())
     }
 
+    fn chain(&self) -> Chain {
+        *self.chain.lock().unwrap()
+    }
+
+    /// The block that is mined is that of this height, on the same tip.
+    pub(crate) fn set_height(&self, next: u32) {
+        self.chain.lock().unwrap().next = next;
+    }
+
+    /// The block of this height is mined, on another tip.
+    pub(crate) fn advance(&self, next: u32, tip: Hash32) {
+        let mut chain = self.chain.lock().unwrap();
+        *chain = Chain { next, tip, ..*chain };
+    }
+
     /// Blocks from this height on are replaced at one moment.
-    pub(crate) fn reorganise(&self, from: u32, tip: Hash32) {
-        // The lock keeps answers back that need both.
-        let mut forked = self.forked_from.lock().unwrap();
-        *self.tip.lock().unwrap() = tip;
-        *forked = from;
+    pub(crate) fn reorganise(&self, forked_from: u32, tip: Hash32) {
+        let mut chain = self.chain.lock().unwrap();
+        *chain = Chain { tip, forked_from, ..*chain };
     }
 
     /// The work of the height becomes another one.
@@ -128,46 +155,44 @@ impl Pool {
         branches.push(next);
     }
 
-    fn work(&self) -> WorkFile {
+    fn work(&self, chain: Chain) -> WorkFile {
         let mut header = [0; 80];
-        header[4..36].copy_from_slice(&self.tip.lock().unwrap().0);
+        header[4..36].copy_from_slice(&chain.tip.0);
         header[72..76].copy_from_slice(&0x1d00_ffff_u32.to_le_bytes());
         WorkFile {
             header,
             signing_key: Hash32::ZERO,
             share_target: CompactTarget(SHARE_TARGET),
             ann_target: CompactTarget::MAX,
-            height: self.height.lock().unwrap().cast_signed(),
+            height: chain.next.cast_signed(),
             coinbase: self.coinbase.clone(),
             merkle_branch: self.branches.lock().unwrap().last().copied().into_iter().collect(),
         }
     }
 
     fn config(&self) -> String {
-        let base = self.base();
+        let (base, chain) = (self.base(), self.chain());
         json!({
-            "tipHash": self.tip.lock().unwrap().display().to_string(),
-            "currentHeight": *self.height.lock().unwrap(), "masterUrl": base,
+            "tipHash": chain.tip.display().to_string(),
+            "currentHeight": chain.next, "masterUrl": base,
             // No downloadAnnUrls: they follow from where announcements are posted.
             "submitAnnUrls": [format!("{base}/submit")], "downloadAnnUrls": [],
             "submitBlockUrls": [format!("{base}/blk/submit")], "paymakerUrl": "",
             "version": 3, "softVersion": 1, "annVersions": [1], "mineOldAnns": 0,
-            "annTarget": 0x207f_ffff, "workHash": self.work().file_hash().display().to_string(),
+            "annTarget": 0x207f_ffff, "workHash": self.work(chain).file_hash().display().to_string(),
         })
         .to_string()
     }
 
     /// The block with this hash, with the recorded hashes where there are some.
     fn blkinfo(&self, hash: &str) -> Option<String> {
-        let next = *self.height.lock().unwrap();
-        let forked = *self.forked_from.lock().unwrap();
-        let tip = *self.tip.lock().unwrap();
+        let Chain { next, tip, forked_from } = self.chain();
         let hash_at = |height: u32| {
             if height + 1 == next {
                 return tip;
             }
             let made = Hash32([height as u8; 32]);
-            if height >= forked {
+            if height >= forked_from {
                 return Hash32([height as u8 ^ 0xf0; 32]);
             }
             self.parents.get(&height).copied().unwrap_or(made)
@@ -216,9 +241,8 @@ impl Pool {
             self.faults.lock().unwrap().push("headers".to_owned());
         }
         let upload = ShareUpload::parse(body).unwrap();
-        // Looked at before the tip: a share made before a reorganisation is for the wrong work then.
-        let forked = *self.forked_from.lock().unwrap();
-        let work = self.work();
+        let chain = self.chain();
+        let work = self.work(chain);
         if upload.previous_hash() != work.previous_hash() {
             let text = "Share is for wrong work, expecting previous hash [a] but got [b]";
             return failed(text);
@@ -243,7 +267,7 @@ impl Pool {
             check_signatures: false,
         };
         let parent_at = |height: u32| {
-            if height >= forked {
+            if height >= chain.forked_from {
                 return ParentHash::Known(Hash32([height as u8 ^ 0xf0; 32]));
             }
             self.parents.get(&height).map_or(ParentHash::Unknown, |hash| ParentHash::Known(*hash))
@@ -272,12 +296,12 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let path = uri.path();
-    let height = *pool.height.lock().unwrap();
+    let chain = pool.chain();
     if path == "/config.json" {
         return pool.config().into_response();
     }
-    if path == format!("/work_{height}.bin") {
-        return pool.work().to_bytes().into_response();
+    if path == format!("/work_{}.bin", chain.next) {
+        return pool.work(chain).to_bytes().into_response();
     }
     if path.starts_with("/work_") {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -294,14 +318,31 @@ async fn answer(
     if path.starts_with("/anns/") && pool.is_down.load(Ordering::Relaxed) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    if path != "/anns/index.json" {
-        tokio::time::sleep(delay).await;
-    }
     match path {
         "/anns/index.json" => pool.index().into_response(),
-        "/anns/anns_4.bin" => pool.range(&headers),
-        "/blk/submit" => pool.share(&headers, &body),
+        "/anns/anns_4.bin" => {
+            pool.ranges_asked.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(delay).await;
+            pool.range(&headers)
+        }
+        "/blk/submit" => {
+            pool.shares_asked.fetch_add(1, Ordering::Relaxed);
+            if pool.shares_hang.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(delay).await;
+            pool.share(&headers, &body)
+        }
         _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Waits until more than `seen` requests came. With a delay the newest is mostly under way then.
+pub(crate) async fn until_more(requests: &AtomicUsize, seen: usize) {
+    let started = Instant::now();
+    while requests.load(Ordering::Relaxed) <= seen {
+        assert!(started.elapsed() < DEADLINE, "{seen} requests came, and no more");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
