@@ -187,15 +187,18 @@ mod tests {
 
     #[test]
     fn both_kinds_of_tables_are_measured_and_their_answers_checked() {
-        let options = Options {
+        let options = |ms| Options {
             config: Config { threads: 2, ..Config::default() },
             work_bits: CompactTarget(0x200f_ffff),
-            time: Duration::from_millis(300),
+            time: Duration::from_millis(ms),
         };
         for table in [TableSharing::Own, TableSharing::Shared] {
-            let round = measure(&options, table).unwrap();
+            // Longer where the machine has no time for it.
+            let rounds = (0..8).map(|tried| measure(&options(300 << tried), table).unwrap());
+            let mut rounds = rounds.skip_while(|of| of.checked == 0 || of.nonces_per_s == 0.0);
+            let round = rounds.next().expect("one that found something");
             assert_eq!((round.table, round.threads), (table, 2));
-            assert!(round.checked > 0 && round.announcements_per_s > 0.0, "{round:?}");
+            assert!(round.announcements_per_s > 0.0, "{round:?}");
             assert!(round.to_string().starts_with(&format!("2 threads, tables {table}")));
         }
     }
