@@ -175,7 +175,7 @@ impl Running {
     }
 
     /// Returns when the miner has stopped, some time after the signal. Shares that were found have
-    /// three seconds to arrive.
+    /// ten seconds to arrive.
     ///
     /// # Errors
     /// [`RunError`] when a part ended with a panic; the others are stopped then.

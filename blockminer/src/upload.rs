@@ -29,7 +29,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// Replies in a row that are not understood before a share is given up.
 const NONSENSE_MAX: u32 = 3;
 /// How long the shares at hand may take once the miner stops.
-pub(crate) const STOP_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The warning by which our block handler tells that it knew the share (spec 05, 16.1).
 const DUPLICATE_WARNING: &str = "Duplicate share";
 
@@ -175,10 +175,19 @@ impl UploadQueue {
         }
     }
 
-    /// Nothing new comes: the uploaders end with the last share.
+    /// Nothing new comes: the uploaders end with the last share. What pauses is tried at once: there
+    /// is less time than it would wait.
     pub(crate) fn end(&self) {
-        self.locked().ended = true;
+        let mut state = self.locked();
+        state.ended = true;
+        let Waiting { shares, pausing, .. } = &mut *state;
+        shares.append(pausing);
+        drop(state);
         self.news.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.locked().ended
     }
 
     /// Shares that wait for an uploader.
@@ -310,6 +319,7 @@ impl Uploader {
     /// Tries again after a pause, in the share's place in the queue.
     fn again(self: &Arc<Self>, place: u64, mut share: Outgoing, url: &str, why: String) {
         let (first, longest) = RETRY;
+        let longest = if self.queue.has_ended() { first } else { longest };
         let pause = first.saturating_mul(1 << share.attempts.min(10)).min(longest);
         share.attempts += 1;
         self.counters.retried();
@@ -536,6 +546,24 @@ mod tests {
         let figures = counters.figures();
         assert!(figures.is_conserved());
         assert_eq!((figures.found, figures.lost, figures.in_flight), (6, 6, 0));
+    }
+
+    #[tokio::test]
+    async fn at_the_end_nothing_pauses_any_longer() {
+        let counters = Arc::new(ShareCounters::default());
+        let queue = UploadQueue::new(9);
+        for number in 1..=3 {
+            queue.push(outgoing(&counters, number));
+        }
+        for _ in 0..2 {
+            let (place, share) = queue.pop().await.unwrap();
+            queue.pause(place, share);
+        }
+        queue.end();
+        for number in [3, 2, 1] {
+            assert_eq!(queue.pop().await.unwrap().1.number, number);
+        }
+        assert!(queue.pop().await.is_none());
     }
 
     #[tokio::test]
