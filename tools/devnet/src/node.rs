@@ -146,6 +146,11 @@ impl EmbeddedNode {
         self.down_until_ms.store(now_ms() + duration_ms, Relaxed);
     }
 
+    /// Ends [`go_down`](Self::go_down) and [`hang`](Self::hang) before their time.
+    pub fn come_back(&self) {
+        self.down_until_ms.store(0, Relaxed);
+    }
+
     /// Whether connections are held while the node is down.
     pub(crate) fn hangs(&self) -> bool {
         self.hangs.load(Relaxed)

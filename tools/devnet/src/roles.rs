@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use packetcrypt_core::primitives::dsha256;
+use packetcrypt_net::engine::ReservedPort;
 use packetcrypt_node::{NodeError, RpcConfig, RpcNode};
 use packetcrypt_proto::address;
 
@@ -27,6 +29,8 @@ const SHARE_WORK_DIVISOR: f64 = 2.0;
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) dir: PathBuf,
+    /// What keeps the TCP ports for the roles.
+    _ports: Arc<Vec<ReservedPort>>,
     /// Password of the paymaker's events and, on the embedded node, of the RPC.
     pub(crate) password: String,
     pub(crate) node: SocketAddr,
@@ -44,7 +48,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(config: Config, dir: PathBuf) -> std::io::Result<Self> {
-        let mut tcp = ports::tcp(4 + config.handlers)?.into_iter();
+        let ports = ports::tcp(4 + config.handlers)?;
+        let mut tcp = ports.iter().map(ReservedPort::addr);
         let mut udp = ports::udp(1 + config.handlers)?.into_iter();
         let mut next = || tcp.next().ok_or_else(|| std::io::Error::other("no port"));
         let seed = config.seed;
@@ -60,6 +65,7 @@ impl Plan {
             ann_miner_address: invented_address(seed, "announcement miner"),
             block_miner_address: invented_address(seed, "block miner"),
             pool_address: invented_address(seed, "pool"),
+            _ports: Arc::new(ports),
             config,
             dir,
         })
