@@ -334,7 +334,7 @@ fn a_block_handler_that_is_not_listed_ends_with_100() {
     command.args(["--set", "public_url=http://unlisted", "--set", "dir=bh"]);
     let log = fs::File::create(dir.path().join("log")).unwrap();
     let mut child = command.stderr(log).spawn().expect("it starts");
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     let status = loop {
         if let Some(status) = child.try_wait().expect("it can be waited for") {
             break status;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use packetcrypt_net::engine::ReservedPort;
 
 const ADDRESS: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
 /// Nobody is there: port 9 of loopback, "discard".
@@ -90,7 +92,8 @@ fn get(address: SocketAddr, path: &str) -> Option<String> {
 
 /// What `/metrics` of a role says; every reason of a refusal included.
 fn exposition(dir: &Path, arguments: &[String]) -> String {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let reserved = ReservedPort::on(Ipv4Addr::LOCALHOST.into()).expect("a port");
+    let port = reserved.addr();
     let mut role = start(dir, arguments, port);
     let end = Instant::now() + WAIT_MAX;
     loop {

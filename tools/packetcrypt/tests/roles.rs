@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use packetcrypt_core::CompactTarget;
 use packetcrypt_devnet::node::rpc::{Credentials, serve};
 use packetcrypt_devnet::node::{EmbeddedNode, NodeConfig};
 use packetcrypt_net::Shutdown;
+use packetcrypt_net::engine::ReservedPort;
 use serde_json::Value;
 
 /// How long anything may take before the test fails.
-const WAIT_MAX: Duration = Duration::from_secs(180);
+const WAIT_MAX: Duration = Duration::from_secs(600);
 const ADDRESS: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
 /// About a quarter of a million hashes with the announcements of the first minute.
 const FIRST_BITS: CompactTarget = CompactTarget(0x1e7f_ffff);
@@ -73,16 +74,15 @@ fn spawn(dir: &Path, arguments: &[String]) -> Child {
     command.spawn().expect("it starts")
 }
 
-/// Ports of loopback that were free a moment ago.
-fn ports<const N: usize>() -> [SocketAddr; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    listeners.each_ref().map(|listener| listener.local_addr().expect("an address"))
+/// Ports of loopback, kept for roles that are started again.
+fn ports<const N: usize>() -> [ReservedPort; N] {
+    [(); N].map(|()| ReservedPort::on(Ipv4Addr::LOCALHOST.into()).expect("a port"))
 }
 
 /// A GET of JSON, `None` when nobody answers.
 fn json(address: SocketAddr, path: &str) -> Option<Value> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut reply = String::new();
@@ -159,8 +159,9 @@ fn roles_that_are_killed_lose_nothing_acknowledged() {
     let credentials = Credentials { user: "u".to_owned(), password: "p".to_owned() };
     runtime.spawn(serve(listener, Arc::clone(&node), credentials, Shutdown::new()));
 
-    let addresses @ [master, ..] = ports::<5>();
-    let [ann_stats, blk_stats] = ports::<2>();
+    let (of_roles, of_figures) = (ports::<5>(), ports::<2>());
+    let addresses @ [master, ..] = of_roles.each_ref().map(ReservedPort::addr);
+    let [ann_stats, blk_stats] = of_figures.each_ref().map(ReservedPort::addr);
     fs::write(path.join("pool.toml"), pool_file(node_address, addresses)).unwrap();
     let mut pool =
         [&["master"][..], &["paymaker"], &["bh", "main"], &["ah", "east"], &["ah", "west"]]
