@@ -148,11 +148,12 @@ impl Pool {
         *chain = Chain { tip, forked_from, ..*chain };
     }
 
-    /// The work of the height becomes another one.
+    /// The work of the height becomes another one, for which no share is accepted yet.
     pub(crate) fn refresh(&self) {
         let mut branches = self.branches.lock().unwrap();
         let next = Hash32([branches.len() as u8 ^ 0x80; 32]);
         branches.push(next);
+        self.accepted_newest.store(0, Ordering::Relaxed);
     }
 
     fn work(&self, chain: Chain) -> WorkFile {
@@ -278,7 +279,10 @@ impl Pool {
         }
         let id = upload.event_id(&BlockHeader(*upload.header()).0);
         self.accepted.lock().unwrap().push(id);
+        // The work may have become another one while the share was judged.
+        let branches = self.branches.lock().unwrap();
         self.accepted_newest.fetch_add(u64::from(branch + 1 == branches.len()), Ordering::Relaxed);
+        drop(branches);
         let reply = r#"{"result":{"type":"share","block":false},"error":[],"warn":[]}"#;
         (StatusCode::OK, reply).into_response()
     }
