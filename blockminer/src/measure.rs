@@ -209,10 +209,12 @@ fn landed(at: usize, hash: Hash32, parent_height: u32) -> Landed {
     Landed { at, hash, parent_height, work_bits: WORK_BITS }
 }
 
-/// Bytes of this process in memory; zero where the system does not tell.
+/// Bytes of this process in memory, reserved huge pages too; zero where the system does not tell.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
+    let kib = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    (kib("VmRSS:").unwrap_or(0) + kib("HugetlbPages:").unwrap_or(0)) << 10
 }
