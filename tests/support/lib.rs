@@ -8,7 +8,7 @@ use packetcrypt_jit::force_by_environment;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long anything may take before the test fails.
-pub const WAIT_MAX: Duration = Duration::from_secs(600);
+pub const WAIT_MAX: Duration = Duration::from_secs(180);
 
 static ONE_POOL: Mutex<()> = Mutex::const_new(());
 

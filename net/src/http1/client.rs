@@ -333,15 +333,14 @@ impl<E: Engine> Download<'_, E> {
     /// Receives what is there, at least a byte. The connection is gone after an error.
     async fn receive(&mut self, parts: &mut [IoSliceMut<'_>]) -> Result<usize, DownloadError> {
         let client = &*self.client;
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            self.stream = None;
-            return Err(client.too_slow(Duration::from_millis(limits::HTTP1_DOWNLOAD_MS_MAX)));
-        }
+        let left = self.until.saturating_duration_since(Instant::now()).as_millis() as u64;
         let ended = || client.nonsense("connection ended within the piece");
         let mut stream = self.stream.take().ok_or_else(ended)?;
+        if left == 0 {
+            return Err(client.too_slow(Duration::from_millis(limits::HTTP1_DOWNLOAD_MS_MAX)));
+        }
         let read = stream.read_scattered(parts);
-        let read = client.within(limits::HTTP1_DOWNLOAD_STALL_MS_MAX, read).await?;
+        let read = client.within(left.min(limits::HTTP1_DOWNLOAD_STALL_MS_MAX), read).await?;
         if read == 0 {
             return Err(ended());
         }

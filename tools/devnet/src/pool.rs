@@ -25,9 +25,9 @@ const FIRST_BITS: CompactTarget = CompactTarget(0x1e7f_ffff);
 /// How long the pay logs may take at the end to reach the paymaker.
 const SETTLE_MS_MAX: u64 = 20_000;
 /// How long the node may take to give the first template.
-const READY_MS_MAX: u64 = 120_000;
+const READY_MS_MAX: u64 = 30_000;
 /// How long a role may take to stop.
-const STOP_MS_MAX: u64 = 60_000;
+const STOP_MS_MAX: u64 = 15_000;
 
 /// A role that can be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

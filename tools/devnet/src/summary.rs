@@ -127,9 +127,8 @@ fn check_blocks(node: &EmbeddedNode, stats: &PoolStats) -> Check {
     check(name, holds, detail)
 }
 
-/// Blocks and seconds after which the paymaker must have been heard: thirty of its cycles, so that it
-/// was also on a machine that is busy with other things.
-const LONG_RUN: (usize, f64) = (10, 60.0);
+/// Blocks and seconds after which the paymaker must have been heard: ten of its cycles.
+const LONG_RUN: (usize, f64) = (10, 20.0);
 /// The template of a block is made when its parent is the best one: it pays a map that was
 /// configured when the best block was so many heights below it, or a newer one.
 const IN_FORCE_HEIGHTS: u32 = 2;

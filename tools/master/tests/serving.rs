@@ -353,6 +353,7 @@ async fn a_template_that_lags_behind_does_not_make_a_tight_loop() {
     let (before, since) = (fixture.node.calls("getrawblocktemplate"), Instant::now());
     let calls = || fixture.node.calls("getrawblocktemplate") - before;
     while calls() < 5 {
+        assert!(since.elapsed() < WAIT_MAX, "{} templates", calls());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (calls, ms) = (calls() as u128, since.elapsed().as_millis());

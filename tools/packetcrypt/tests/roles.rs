@@ -17,7 +17,7 @@ use packetcrypt_net::engine::ReservedPort;
 use serde_json::Value;
 
 /// How long anything may take before the test fails.
-const WAIT_MAX: Duration = Duration::from_secs(600);
+const WAIT_MAX: Duration = Duration::from_secs(180);
 const ADDRESS: &str = "pkt1q6hqsqhqdgqfd8t3xwgceulu7k9d9w5t2amath0qxyfjlvl3s3u4sjza2g2";
 /// About a quarter of a million hashes with the announcements of the first minute.
 const FIRST_BITS: CompactTarget = CompactTarget(0x1e7f_ffff);

@@ -286,8 +286,10 @@ fn a_stop_lets_requests_in_progress_end(engine: EngineKind) {
     busy.send(get("/slow"));
     server.until(|counters| counters.requests == 2);
     let (addr, port) = (server.addr, server.port.clone());
+    let started = Instant::now();
     let waiting = std::thread::spawn(move || (busy.answer(), busy.is_at_end()));
     let counters = server.stop();
+    assert!(started.elapsed() < Duration::from_millis(GRACE_MS_MAX + 500));
     let (answer, is_at_end) = waiting.join().unwrap();
     assert_eq!((answer.status, answer.body), (200, b"at last".to_vec()));
     assert!(answer.head.contains("connection: close") && is_at_end && idle.is_at_end());
@@ -359,15 +361,7 @@ fn whatever_is_sent_the_server_goes_on(engine: EngineKind) {
             _ => {}
         }
     }
-    // Whether this one is quick enough is chance, too.
-    let ask = || {
-        let mut client = server.connect();
-        client.stream.write_all(get("/peer").as_bytes()).ok()?;
-        let mut status = [0; 12];
-        client.stream.read_exact(&mut status).ok()?;
-        (&status == b"HTTP/1.1 200").then_some(())
-    };
-    assert!((0..100).any(|_| ask().is_some()));
+    assert_eq!(server.connect().ask(get("/peer")).status, 200);
     server.until(|counters| counters.connections_open == 0);
     let counters = server.stop();
     assert!(counters.heads_malformed > 20 && counters.requests > 100, "{counters:?}");

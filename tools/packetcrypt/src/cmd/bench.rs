@@ -25,7 +25,7 @@ use crate::failure::Failure;
 pub(crate) struct Bench {
     #[command(subcommand)]
     kind: Option<Kind>,
-    /// Less than a minute: fewer and shorter rounds, smaller data
+    /// Less than a minute with one thread: fewer and shorter rounds, smaller data
     #[arg(long)]
     quick: bool,
     /// Print one JSON object instead of a table

@@ -211,7 +211,7 @@ mod tests {
         let (mining, stop) = (config.clone(), shutdown.clone());
         let mine = async move {
             let miner = packetcrypt_blockminer::start(mining, stop.clone()).await.unwrap();
-            let end = std::time::Instant::now() + Duration::from_secs(600);
+            let end = std::time::Instant::now() + Duration::from_secs(120);
             while miner.stats().shares.blocks == 0 {
                 assert!(std::time::Instant::now() < end, "{:#?}", miner.stats());
                 tokio::time::sleep(Duration::from_millis(50)).await;
