@@ -179,6 +179,7 @@ pub(crate) trait Words64:
 }
 
 /// 64-bit words that can be multiplied as words of 52 bits.
+#[cfg(any(target_arch = "x86_64", test))]
 pub(crate) trait Words52: Words64 {
     /// Adds the low 52 bits of the products of the low 52 bits of the words.
     fn add_product_low(self, a: Self, b: Self) -> Self;

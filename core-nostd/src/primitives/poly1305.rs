@@ -3,11 +3,11 @@
 mod field;
 mod lanes;
 mod radix_26;
+#[cfg(any(target_arch = "x86_64", test))]
 mod radix_44;
 
 use crate::backend::Backend;
 use crate::bytes::read_u64;
-use crate::simd::Level;
 use field::Element;
 
 /// A message to be authenticated.
@@ -63,7 +63,7 @@ pub(crate) fn tags(messages: &[Message<'_>], tags: &mut [[u8; 16]], backend: Bac
     assert_eq!(messages.len(), tags.len(), "a tag for each message");
     match backend.level() {
         #[cfg(target_arch = "x86_64")]
-        Some(Level::Avx512(simd)) => {
+        Some(crate::simd::Level::Avx512(simd)) => {
             use crate::simd::Simd;
             simd.vectorize(radix_44::Tags { messages, tags });
         }
