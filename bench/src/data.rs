@@ -6,6 +6,7 @@ use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
 use packetcrypt_core::randhash::Execute;
 use packetcrypt_core::{Backend, CompactTarget, Hash32};
 use packetcrypt_jit::AnyExecutor;
+use packetcrypt_net::hw;
 
 /// The `work_bits` of announcements that are mined to be checked: one nonce in 8 does.
 pub(crate) const MINED_BITS: u32 = 0x201f_ffff;
@@ -57,9 +58,8 @@ impl Memory {
     /// Memory of this many bytes, or why there is none.
     pub(crate) fn new(bytes: usize) -> std::io::Result<Memory> {
         let map = MmapMut::map_anon(bytes)?;
-        #[cfg(target_os = "linux")]
         // A kernel without transparent huge pages says no: small ones do.
-        let _ = map.advise(memmap2::Advice::HugePage);
+        let _ = hw::ask_for_huge_pages(map.as_ptr(), map.len());
         Ok(Memory(map))
     }
 

@@ -21,6 +21,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+use packetcrypt_net::hw;
 
 const ABSENT: u8 = 0;
 const RESERVED: u8 = 1;
@@ -81,9 +82,8 @@ impl DedupTable {
         let places = (capacity * 2).next_power_of_two();
         let memory = MmapOptions::new().len(places * PLACE_BYTES).map_anon();
         let memory = MmapRaw::from(memory.map_err(|_| NoMemory { capacity })?);
-        #[cfg(target_os = "linux")]
         // Small pages do as well, only slower.
-        let _ = memory.advise(memmap2::Advice::HugePage);
+        let _ = hw::ask_for_huge_pages(memory.as_ptr(), memory.len());
         Ok(Self {
             memory,
             places,

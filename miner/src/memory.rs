@@ -10,7 +10,7 @@ use packetcrypt_core::announcement::{Table, TableError};
 use packetcrypt_core::bytes::Hash64;
 use packetcrypt_core::merkle;
 use packetcrypt_core::params::{ITEM_BYTES, NODE_BYTES, TABLE_ITEMS, TREE_NODES};
-use packetcrypt_net::hw::HugePages;
+use packetcrypt_net::hw::{self, HugePages};
 
 /// Bytes of the items.
 const ITEMS_BYTES: usize = TABLE_ITEMS * ITEM_BYTES;
@@ -59,11 +59,8 @@ impl TableMemory {
             }
         }
         let map = MmapMut::map_anon(MAPPED_BYTES)?;
-        #[cfg(target_os = "linux")]
-        if state.transparent && map.advise(memmap2::Advice::HugePage).is_ok() {
-            return Ok((TableMemory(map), Pages::Transparent));
-        }
-        Ok((TableMemory(map), Pages::Small))
+        let advised = state.transparent && hw::ask_for_huge_pages(map.as_ptr(), map.len()).is_ok();
+        Ok((TableMemory(map), if advised { Pages::Transparent } else { Pages::Small }))
     }
 
     /// The memory as a table.

@@ -144,7 +144,7 @@ impl Arena {
     ) -> io::Result<Arena> {
         let layout = Layout::of(slots);
         let region = MmapOptions::new().len(layout.bytes).map_raw(&file)?;
-        let advised = huge_pages && advise_huge(&region);
+        let advised = huge_pages && hw::ask_for_huge_pages(region.as_ptr(), region.len()).is_ok();
         let pages = if advised { Pages::HugeAdvised } else { Pages::Ordinary };
         let copies = Vec::new();
         Ok(Arena { region, layout, copies, slots, seal_key, pages, file: Some(file) })
@@ -377,13 +377,8 @@ fn anonymous(bytes: usize, huge_pages: bool) -> io::Result<(MmapRaw, Pages)> {
         }
     }
     let map: MmapRaw = MmapOptions::new().len(bytes).map_anon()?.into();
-    let advised = huge_pages && advise_huge(&map);
+    let advised = huge_pages && hw::ask_for_huge_pages(map.as_ptr(), map.len()).is_ok();
     Ok((map, if advised { Pages::HugeAdvised } else { Pages::Ordinary }))
-}
-
-#[cfg(target_os = "linux")]
-fn advise_huge(map: &MmapRaw) -> bool {
-    map.advise(memmap2::Advice::HugePage).is_ok()
 }
 
 #[cfg(target_os = "linux")]
@@ -394,9 +389,4 @@ fn populate(map: &MmapRaw) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn populate(_map: &MmapRaw) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge(_map: &MmapRaw) -> bool {
-    false
 }

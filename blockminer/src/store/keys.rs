@@ -9,6 +9,7 @@
 use std::io;
 
 use memmap2::{MmapMut, MmapOptions};
+use packetcrypt_net::hw;
 use zerocopy::FromBytes as _;
 
 /// Cells for each key that the table may hold, as a fraction: keys fill at most two thirds.
@@ -39,10 +40,9 @@ impl KeySet {
         let cells = (capacity * CELLS_NUMERATOR).div_ceil(CELLS_DENOMINATOR).max(CELLS_MIN);
         // Zeros, which are empty cells.
         let memory = MmapOptions::new().len(cells * size_of::<u64>()).map_anon()?;
-        #[cfg(target_os = "linux")]
         if huge_pages {
             // Without them it works too; what the arena has is told at the start.
-            let _ = memory.advise(memmap2::Advice::HugePage);
+            let _ = hw::ask_for_huge_pages(memory.as_ptr(), memory.len());
         }
         Ok(KeySet { memory, len: 0, capacity, secret: secret | 1 })
     }

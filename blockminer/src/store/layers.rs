@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 use packetcrypt_core::bytes::Hash32;
+use packetcrypt_net::hw;
 use zerocopy::FromBytes as _;
 
 use super::TREES;
@@ -56,10 +57,9 @@ impl LayerMemory {
     fn map(&self) -> io::Result<MmapMut> {
         let bytes = self.hashes_max.checked_mul(HASH_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
         let region = MmapOptions::new().len(bytes.max(1)).map_anon()?;
-        #[cfg(target_os = "linux")]
         if self.huge_pages {
             // Without them it works too; what the arena has is told at the start.
-            let _ = region.advise(memmap2::Advice::HugePage);
+            let _ = hw::ask_for_huge_pages(region.as_ptr(), region.len());
         }
         Ok(region)
     }

@@ -97,7 +97,8 @@ fn joined_up(parts: &[Vec<u32>], arena: &Arena) -> Vec<u32> {
     let mut order = Vec::with_capacity(parts.iter().map(Vec::len).sum());
     if arena.pages() != Pages::Ordinary {
         // Without them it is slower and right.
-        let _ = hw::ask_for_huge_pages(order.spare_capacity_mut());
+        let memory = order.spare_capacity_mut();
+        let _ = hw::ask_for_huge_pages(memory.as_ptr().cast(), size_of_val(memory));
     }
     parts.iter().for_each(|part| order.extend_from_slice(part));
     order

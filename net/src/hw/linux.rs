@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 
 use super::CpuSet;
@@ -84,11 +83,11 @@ pub(super) fn set_memory_policy(
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks for huge pages for the whole pages in a range of addresses.
-pub(super) fn advise_huge(range: Range<usize>) -> io::Result<()> {
+/// Asks for huge pages for the whole pages in these bytes of the address space.
+pub(super) fn advise_huge(start: usize, bytes: usize) -> io::Result<()> {
     // SAFETY: a system call without pointers.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
+    let (start, end) = (start.next_multiple_of(page), (start + bytes) / page * page);
     if start >= end {
         return Ok(());
     }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::mem::MaybeUninit;
 
 use super::linux;
 
@@ -36,13 +35,12 @@ pub fn bind_memory(mapping: *const u8, bytes: usize, node: usize) -> io::Result<
 }
 
 /// Asks that memory which nobody has written to yet be given in huge pages, as far as whole ones lie
-/// in it. It may be ordinary memory of the heap.
+/// in it. It may be a mapping or ordinary memory of the heap.
 ///
 /// # Errors
-/// As [`interleave_memory`].
-pub fn ask_for_huge_pages<T>(memory: &mut [MaybeUninit<T>]) -> io::Result<()> {
-    let bytes = memory.as_mut_ptr_range();
-    linux::advise_huge(bytes.start.addr()..bytes.end.addr())
+/// As [`interleave_memory`]. Then its pages are small, which is only slower.
+pub fn ask_for_huge_pages(memory: *const u8, bytes: usize) -> io::Result<()> {
+    linux::advise_huge(memory.addr(), bytes)
 }
 
 fn policy(mapping: *const u8, bytes: usize, interleave: bool, nodes: &[usize]) -> io::Result<()> {
@@ -90,7 +88,8 @@ mod tests {
         const LEN: usize = 3 << 20;
         for len in [0, 1, 100, LEN] {
             let mut numbers: Vec<u32> = Vec::with_capacity(len);
-            let asked = ask_for_huge_pages(numbers.spare_capacity_mut());
+            let memory = numbers.spare_capacity_mut();
+            let asked = ask_for_huge_pages(memory.as_ptr().cast(), size_of_val(memory));
             // A kernel may have been built without them.
             let refused = |error: io::Error| error.raw_os_error() == Some(libc::EINVAL);
             assert!(asked.is_ok() || asked.is_err_and(refused));

@@ -30,6 +30,6 @@ pub(super) fn set_memory_policy(
     Err(io::ErrorKind::Unsupported.into())
 }
 
-pub(super) fn advise_huge(_range: std::ops::Range<usize>) -> io::Result<()> {
+pub(super) fn advise_huge(_start: usize, _bytes: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
