@@ -22,7 +22,7 @@ use crate::summary::Summary;
 /// Target of the first block: about a quarter of a million hashes when 512 announcements of the
 /// usual work are there. The chain adjusts from the second block on.
 const FIRST_BITS: CompactTarget = CompactTarget(0x1e7f_ffff);
-/// How long the pay logs may take at the end to reach the paymaker.
+/// How long the last blocks may take at the end to the node, and the pay logs to the paymaker.
 const SETTLE_MS_MAX: u64 = 20_000;
 /// How long the node may take to give the first template.
 const READY_MS_MAX: u64 = 30_000;
@@ -329,8 +329,8 @@ impl Pool {
     pub async fn finish(mut self) -> Summary {
         self.ann_miner.past = stop_ann_miner(&mut self.ann_miner).await;
         self.block_miner.past = stop_block_miner(&mut self.block_miner).await;
-        self.settle().await;
-        let summary = Summary::of(&self);
+        let stats = self.settle().await;
+        let summary = Summary::of(&self, stats);
         for slot in &mut self.ann_handlers {
             slot.past = stop_ann_handler(slot).await;
         }
@@ -341,13 +341,14 @@ impl Pool {
         summary
     }
 
-    /// Waits until every event has reached the paymaker.
-    async fn settle(&self) {
+    /// Waits until nothing is under way any more; gives the counters of that moment, or those at the
+    /// end of the time.
+    async fn settle(&self) -> PoolStats {
         let end = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
-        while Instant::now() < end {
+        loop {
             let stats = self.stats();
-            if stats.events_logged() == stats.events_received() {
-                return;
+            if stats.is_settled() || Instant::now() >= end {
+                return stats;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -355,17 +356,23 @@ impl Pool {
 }
 
 impl PoolStats {
-    /// Payment events that handlers and block handler made durable.
+    /// Payment events that handlers and block handler made durable, as their pay logs count them.
     pub fn events_logged(&self) -> u64 {
-        let handlers: u64 =
-            self.ann_handlers.iter().flat_map(|s| &s.pay_log).map(|log| log.appended).sum();
-        let blocks: u64 = self.block_handler.iter().map(|s| s.accepted + s.block_events).sum();
-        handlers + blocks
+        let of_ann_handlers = self.ann_handlers.iter().filter_map(|s| s.pay_log.as_ref());
+        let logs = of_ann_handlers.chain(self.block_handler.iter().map(|s| &s.pay_log));
+        logs.map(|log| log.appended).sum()
     }
 
     /// Payment events that reached the paymaker.
     pub fn events_received(&self) -> u64 {
         self.paymaker.iter().map(|s| s.events.received).sum()
+    }
+
+    /// Whether the node has answered for every block, and every event has reached the paymaker.
+    fn is_settled(&self) -> bool {
+        // Blocks that wait when the block handler ends are taken up by its next life.
+        self.block_handler.last().is_none_or(|life| life.blocks_pending == 0)
+            && self.events_logged() == self.events_received()
     }
 }
 

@@ -65,8 +65,8 @@ impl Summary {
         self.checks.iter().all(|check| check.holds)
     }
 
-    pub(crate) fn of(pool: &Pool) -> Self {
-        let stats = pool.stats();
+    /// What the counters of the pool say.
+    pub(crate) fn of(pool: &Pool, stats: PoolStats) -> Self {
         let mut checks = Vec::new();
         let mut paid = Vec::new();
         if let Some(node) = pool.node() {
@@ -78,6 +78,7 @@ impl Summary {
         checks.push(check_announcements(&stats));
         checks.push(check_handlers(&stats));
         checks.push(check_shares(&stats));
+        checks.push(check_block_handler_log(&stats));
         checks.push(check_events(&stats));
         checks.push(check_nothing_dropped(&stats));
         let seconds = stats.seconds.max(0.001);
@@ -281,13 +282,25 @@ fn check_shares(stats: &PoolStats) -> Check {
     check(name, holds, detail)
 }
 
+/// Every share that was accepted and every block that was noticed is an event.
+fn check_block_handler_log(stats: &PoolStats) -> Check {
+    let name = "shares and blocks counted = events logged by the block handler";
+    let sum = |count: &dyn Fn(&packetcrypt_blkhandler::Stats) -> u64| -> u64 {
+        stats.block_handler.iter().map(count).sum()
+    };
+    let (shares, blocks) = (sum(&|s| s.accepted), sum(&|s| s.block_events));
+    let logged = sum(&|s| s.pay_log.appended);
+    // A block that the node took late, after it was away, is logged once more as a block.
+    let late = sum(&|s| s.blocks_taken);
+    let counted = shares + blocks;
+    let holds = (counted..=counted + late).contains(&logged);
+    check(name, holds, format!("{shares} shares, {blocks} blocks; {logged} logged"))
+}
+
 fn check_events(stats: &PoolStats) -> Check {
     let name = "events logged = events at the paymaker";
     let (logged, received) = (stats.events_logged(), stats.events_received());
-    // A block that the node took late, after it was away, is logged once more as a block.
-    let late: u64 = stats.block_handler.iter().map(|s| s.blocks_taken).sum();
-    let holds = (logged..=logged + late).contains(&received);
-    check(name, holds, format!("{logged} logged, {received} received"))
+    check(name, logged == received, format!("{logged} logged, {received} received"))
 }
 
 fn check_nothing_dropped(stats: &PoolStats) -> Check {
@@ -404,10 +417,10 @@ mod tests {
         let mut handler = packetcrypt_handler::Stats::default();
         handler.announcements.accepted = 2;
         stats.ann_handlers.push(handler);
-        stats.block_handler.push(packetcrypt_blkhandler::Stats {
-            accepted: 5,
-            ..packetcrypt_blkhandler::Stats::default()
-        });
+        let mut block_handler =
+            packetcrypt_blkhandler::Stats { accepted: 4, block_events: 1, ..Default::default() };
+        block_handler.pay_log.appended = 5;
+        stats.block_handler.push(block_handler);
         let mut paymaker = packetcrypt_paymaker::Stats::default();
         paymaker.events.received = 5;
         stats.paymaker.push(paymaker);
@@ -432,9 +445,20 @@ mod tests {
         // Acknowledged and not there; there and never sent.
         breaks(check_handlers, |stats| stats.ann_handlers[0].announcements.accepted = 1);
         breaks(check_handlers, |stats| stats.ann_handlers[0].announcements.accepted = 3);
-        // Logged and not at the paymaker; at the paymaker and never logged.
+        // Accepted and not logged; logged and never accepted, and no block taken late.
+        breaks(check_block_handler_log, |stats| stats.block_handler[0].accepted = 5);
+        breaks(check_block_handler_log, |stats| stats.block_handler[0].block_events = 0);
+        breaks(check_block_handler_log, |stats| stats.block_handler[0].pay_log.appended = 4);
+        breaks(check_block_handler_log, |stats| stats.block_handler[0].pay_log.appended = 6);
+        // Logged and not at the paymaker; at the paymaker and never logged, also when a block was
+        // taken, late or not.
         breaks(check_events, |stats| stats.paymaker[0].events.received = 4);
         breaks(check_events, |stats| stats.paymaker[0].events.received = 6);
+        breaks(check_events, |stats| {
+            stats.block_handler[0].blocks_taken = 1;
+            stats.paymaker[0].events.received = 6;
+        });
+        breaks(check_events, |stats| stats.block_handler[0].pay_log.appended = 6);
         breaks(check_nothing_dropped, |stats| stats.ann_miner[0].pools[0].overflow = 1);
         breaks(check_nothing_dropped, |stats| stats.ann_handlers[0].worker_panics = 1);
         breaks(check_nothing_dropped, |stats| stats.paymaker[0].events.lost = 1);
