@@ -43,7 +43,7 @@ impl fmt::Display for JitError {
 
 impl core::error::Error for JitError {}
 
-/// Compiles programs and runs them: some 3 MiB, most of it code.
+/// Compiles programs and runs them: some 1.5 MiB, most of it code.
 ///
 /// Loading is free; a program is compiled when it is announced or run, in one form for many items
 /// side by side and in another for few, one by one, as needed. The code of some programs is kept, so that

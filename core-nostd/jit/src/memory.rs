@@ -10,11 +10,13 @@ const PAGE_BYTES: usize = 1 << 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedError(pub(crate) i32);
 
-/// A mapping that holds code.
+/// A mapping that holds code: the pages at its beginning are sealed, the others can be written.
 #[derive(Debug)]
 pub(crate) struct CodeMemory {
     start: NonNull<u8>,
     len: usize,
+    /// Bytes of the sealed pages.
+    sealed_len: usize,
 }
 
 // SAFETY: the mapping belongs to the value alone, as that of a `Box` would.
@@ -23,7 +25,7 @@ unsafe impl Send for CodeMemory {}
 unsafe impl Sync for CodeMemory {}
 
 impl CodeMemory {
-    /// Maps memory.
+    /// Maps memory of some pages that can be written.
     pub(crate) fn new(len: usize) -> Result<CodeMemory, RefusedError> {
         // SAFETY: a new private mapping, at an address that the system chooses, touches nothing else.
         let start = unsafe {
@@ -40,41 +42,53 @@ impl CodeMemory {
             return Err(last_error());
         }
         let start = NonNull::new(start.cast()).ok_or(RefusedError(0))?;
-        Ok(CodeMemory { start, len })
+        Ok(CodeMemory { start, len, sealed_len: 0 })
     }
 
-    /// Puts code at a position, sealed. Code on the pages that the first and the last of it share
-    /// with other code can not be executed meanwhile: nobody may.
-    pub(crate) fn write(&mut self, at: usize, code: &[u8]) -> Result<(), RefusedError> {
-        assert!(at + code.len() <= self.len, "as much code as there is memory for");
-        self.protect(at, code.len(), libc::PROT_READ | libc::PROT_WRITE)?;
-        // SAFETY: the bytes are inside of the mapping, readable and writable now, and nobody else
-        // has them.
-        let bytes = unsafe { slice::from_raw_parts_mut(self.start.as_ptr().add(at), code.len()) };
-        bytes.copy_from_slice(code);
-        self.protect(at, code.len(), libc::PROT_READ | libc::PROT_EXEC)
+    /// Bytes that can be written, and sealed later.
+    pub(crate) fn unsealed(&mut self) -> &mut [u8] {
+        // SAFETY: these pages of the mapping are readable and writable, and nobody else has them.
+        unsafe {
+            let first = self.start.as_ptr().add(self.sealed_len);
+            slice::from_raw_parts_mut(first, self.len - self.sealed_len)
+        }
     }
 
-    /// Changes what may be done with the pages of some bytes.
+    /// Seals the first `len` of those bytes: from now on they can be executed, and not be written.
+    /// What is left of the last page is sealed with them.
+    pub(crate) fn seal(&mut self, len: usize) -> Result<(), RefusedError> {
+        let len = len.next_multiple_of(PAGE_BYTES);
+        self.protect(self.sealed_len, len, libc::PROT_READ | libc::PROT_EXEC)?;
+        self.sealed_len += len;
+        Ok(())
+    }
+
+    /// Makes all memory writable again: what was sealed is code no longer.
+    pub(crate) fn unseal(&mut self) -> Result<(), RefusedError> {
+        self.protect(0, self.sealed_len, libc::PROT_READ | libc::PROT_WRITE)?;
+        self.sealed_len = 0;
+        Ok(())
+    }
+
+    /// The bytes that are sealed.
+    pub(crate) fn sealed(&self) -> &[u8] {
+        // SAFETY: these pages of the mapping are readable, and nobody can write them.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.sealed_len) }
+    }
+
+    /// Changes what may be done with whole pages. To take something away interrupts every CPU that
+    /// runs a thread of the process: the fewer calls, the better for the others.
     fn protect(
         &mut self,
         at: usize,
         len: usize,
         protection: libc::c_int,
     ) -> Result<(), RefusedError> {
-        let on_page = at % PAGE_BYTES;
+        assert!(at + len <= self.len, "inside of the mapping");
         // SAFETY: the range is inside of our mapping, which no reference points into.
-        let result = unsafe {
-            let first = self.start.as_ptr().add(at - on_page);
-            libc::mprotect(first.cast(), on_page + len, protection)
-        };
+        let result =
+            unsafe { libc::mprotect(self.start.as_ptr().add(at).cast(), len, protection) };
         if result == 0 { Ok(()) } else { Err(last_error()) }
-    }
-
-    /// The memory, of which only what was written is code.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is always readable, and written only through `&mut self`.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 

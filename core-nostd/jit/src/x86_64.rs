@@ -119,8 +119,8 @@ impl Engine {
     /// Compiles programs, and seals their code at once.
     pub(crate) fn load_ahead(&mut self, plans: &[Planned<'_>]) {
         let is_new = |plan: &&Planned<'_>| self.store.find(plan.program.words()).is_none();
-        if plans.iter().filter(is_new).count() > self.store.left() {
-            self.clear();
+        if plans.iter().filter(is_new).count() > self.store.left() && self.clear().is_err() {
+            return;
         }
         for plan in plans {
             // The last items of many, and items that are wanted several times, leave few.
@@ -183,9 +183,9 @@ impl Engine {
         Ok(())
     }
 
-    fn clear(&mut self) {
-        self.store.clear();
+    fn clear(&mut self) -> Result<(), RefusedError> {
         self.framed = None;
+        self.store.clear()
     }
 
     /// Writes the code of those forms of a program that are not there yet; returns its place.
@@ -195,7 +195,7 @@ impl Engine {
         for _ in 0..2 {
             let found = self.store.find(words);
             if found.is_none() && self.store.left() == 0 {
-                self.clear();
+                self.clear()?;
             }
             let at = found.unwrap_or_else(|| self.store.add(words));
             let entry = self.store.entry_mut(at);
@@ -212,7 +212,7 @@ impl Engine {
             if wanted.all(|form| self.write(at, form).is_some()) {
                 return Ok(at);
             }
-            self.clear();
+            self.clear()?;
         }
         Err(CompileError::Unusual)
     }

@@ -1,18 +1,16 @@
 //! Programs that are compiled, by their words, and the memory of their code.
 //!
-//! Code is written beside the memory it is executed in, and put there when all programs that are
-//! wanted are compiled: to change what may be done with memory stops every thread of the process.
+//! Code is sealed when all programs that are wanted are compiled, and memory made writable again when
+//! there is no room left: to change what may be done with memory stops every thread of the process.
 
-use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::memory::{CodeMemory, RefusedError};
 
-/// Programs that are kept. A check of announcements of different jobs has two for each of 16.
-const PROGRAMS_MAX: usize = 32;
-/// Bytes for their code: some ten times of what the longest known program needs.
+/// Programs that are kept. A check of announcements of different jobs has two for each of 32.
+const PROGRAMS_MAX: usize = 64;
+/// Bytes for their code: twice of what so many need in the mean, for single items.
 const CODE_BYTES: usize = 1 << 20;
 /// Where code begins: at a line of the cache.
 const ALIGNMENT: usize = 64;
@@ -67,34 +65,26 @@ pub(super) struct Store {
     /// The first `len` are programs, the others memory for more.
     entries: Vec<Entry>,
     len: usize,
-    /// Where code is written first, at the positions that it then has in `memory`.
-    written: Box<[u8]>,
-    /// Bytes of it that are code, and how many of these are sealed.
-    written_len: usize,
-    sealed_len: usize,
     memory: CodeMemory,
+    /// Bytes of code that are not sealed yet.
+    unsealed_len: usize,
 }
 
 impl Store {
     pub(super) fn new() -> Result<Store, RefusedError> {
         let mut memory = CodeMemory::new(CODE_BYTES)?;
         // Where this is forbidden it shall be known at once.
-        memory.write(0, &[0])?;
-        Ok(Store {
-            entries: Vec::new(),
-            len: 0,
-            written: vec![0; CODE_BYTES].into_boxed_slice(),
-            written_len: 0,
-            sealed_len: 0,
-            memory,
-        })
+        memory.seal(1)?;
+        memory.unseal()?;
+        Ok(Store { entries: Vec::new(), len: 0, memory, unsealed_len: 0 })
     }
 
-    /// Forgets all programs.
-    pub(super) fn clear(&mut self) {
+    /// Forgets all programs. After an error none was forgotten.
+    pub(super) fn clear(&mut self) -> Result<(), RefusedError> {
+        self.memory.unseal()?;
         self.len = 0;
-        self.written_len = 0;
-        self.sealed_len = 0;
+        self.unsealed_len = 0;
+        Ok(())
     }
 
     /// For how many more programs there is room.
@@ -129,27 +119,28 @@ impl Store {
 
     /// The program at a place, and the memory to write its code.
     pub(super) fn writing(&mut self, at: usize) -> (&mut Entry, &mut [u8]) {
-        (&mut self.entries[at], &mut self.written[self.written_len..])
+        (&mut self.entries[at], &mut self.memory.unsealed()[self.unsealed_len..])
     }
 
     /// So many bytes of that memory are the code of a form now.
     pub(super) fn wrote(&mut self, at: usize, form: Form, len: usize) {
-        let code = self.written_len..self.written_len + len;
-        self.written_len = code.end.next_multiple_of(ALIGNMENT).min(CODE_BYTES);
-        self.entries[at].codes[form as usize] = Some(code);
+        let start = self.memory.sealed().len() + self.unsealed_len;
+        self.entries[at].codes[form as usize] = Some(start..start + len);
+        let end = self.unsealed_len + len;
+        self.unsealed_len = end.next_multiple_of(ALIGNMENT).min(self.memory.unsealed().len());
     }
 
     /// Makes all code executable.
     pub(super) fn seal(&mut self) -> Result<(), RefusedError> {
-        if self.sealed_len < self.written_len {
-            self.memory.write(self.sealed_len, &self.written[self.sealed_len..self.written_len])?;
-            self.sealed_len = self.written_len;
+        if self.unsealed_len > 0 {
+            self.memory.seal(self.unsealed_len)?;
+            self.unsealed_len = 0;
         }
         Ok(())
     }
 
     /// Code that is sealed.
     pub(super) fn sealed(&self, code: &Range<usize>) -> &[u8] {
-        &self.memory.bytes()[..self.sealed_len][code.clone()]
+        &self.memory.sealed()[code.clone()]
     }
 }
