@@ -21,7 +21,8 @@ pub enum Backend {
     /// Portable code.
     #[default]
     Soft,
-    /// x86-64 with AVX2.
+    /// x86-64 with AVX2, and with the instructions on bits that all CPUs with it have: POPCNT, BMI1
+    /// and BMI2.
     Avx2,
     /// x86-64 with AVX-512 as CPUs since Ice Lake and Zen 4 have it: F, VL, BW, DQ, IFMA, VBMI,
     /// VBMI2, BITALG and VPOPCNTDQ.
@@ -31,7 +32,7 @@ pub enum Backend {
 }
 
 #[cfg(target_arch = "x86_64")]
-cpufeatures::new!(cpu_avx2, "avx2");
+cpufeatures::new!(cpu_avx2, "avx2", "bmi1", "bmi2", "popcnt");
 #[cfg(target_arch = "x86_64")]
 cpufeatures::new!(
     cpu_avx512,

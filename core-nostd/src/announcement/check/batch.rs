@@ -21,11 +21,15 @@ use crate::params::{INSNS_MAX, ITEM_BYTES, ITEM_READS, NODE_BYTES, SIBLINGS_BYTE
 use crate::primitives::blake2b::compress64_many;
 use crate::randhash::{Execute, Planned};
 
-/// Announcements of different jobs that are worked on side by side.
+/// Announcements that are worked on in registers side by side: fewer take as long.
 pub const BATCH_LANES: usize = lanes::LANES;
 
-/// Announcements of one job that are worked on side by side.
+/// Announcements of one job that are worked on together.
 pub const GROUP_MAX: usize = 64;
+
+/// Announcements of different jobs that are worked on together: the more, the more programs are made
+/// ready at once, but all of them are in memory.
+pub(super) const MIXED_MAX: usize = 32;
 
 /// Announcements that are put in the order of their jobs at once; a longer batch is taken in parts.
 const SORTED_MAX: usize = 1024;
@@ -33,7 +37,7 @@ const SORTED_MAX: usize = 1024;
 /// Fewer of one job than these are worked on together with those of other jobs.
 const OWN_PART_MIN: usize = 8;
 
-/// Memory for [`check_batch`]: about 560 KiB. It keeps some programs between batches.
+/// Memory for [`check_batch`]: about 520 KiB. It keeps some programs between batches.
 #[derive(Debug)]
 pub struct BatchScratch {
     programs: Programs,
@@ -109,7 +113,7 @@ fn check_sorted(
     let by_job = |a: &u16, b: &u16| job_order(batch[*a as usize], batch[*b as usize]);
     order.sort_unstable_by(|a, b| by_job(a, b).then(a.cmp(b)));
 
-    let mut mixed: Vec<u16, BATCH_LANES> = Vec::new();
+    let mut mixed: Vec<u16, MIXED_MAX> = Vec::new();
     for group in order.chunk_by(|a, b| by_job(a, b) == Ordering::Equal) {
         if group.len() >= OWN_PART_MIN {
             group.chunks(GROUP_MAX).for_each(|part| verifier.check_part(batch, part, results));
@@ -300,7 +304,7 @@ impl Verifier<'_> {
                 continue;
             }
             match self.programs.place_of(seed(job).lo(), self.backend) {
-                // A part has fewer jobs than there is room for; others would be loaded one by one.
+                // A part has no more jobs than there is room for; others would be loaded one by one.
                 Ok(place) => _ = places.push((place, job.lanes.len())),
                 Err(_) => {
                     errors.iter_mut().for_each(|e| *e = e.or(Some(AnnError::BadProgram)));

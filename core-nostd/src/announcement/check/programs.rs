@@ -4,8 +4,8 @@ use crate::backend::Backend;
 use crate::error::ProgramError;
 use crate::randhash::{Execute, Generator, Program};
 
-/// Programs that are kept. A part of mixed jobs needs two for each of its announcements.
-pub(super) const PROGRAMS_MAX: usize = 2 * super::BATCH_LANES;
+/// Programs that are kept: as many as a part of mixed jobs needs at a time.
+pub(super) const PROGRAMS_MAX: usize = super::batch::MIXED_MAX;
 
 /// A bounded cache of programs by seed. A program is a function of its seed alone, so what is or is
 /// not there can not change a result.
