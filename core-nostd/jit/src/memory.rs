@@ -86,8 +86,7 @@ impl CodeMemory {
     ) -> Result<(), RefusedError> {
         assert!(at + len <= self.len, "inside of the mapping");
         // SAFETY: the range is inside of our mapping, which no reference points into.
-        let result =
-            unsafe { libc::mprotect(self.start.as_ptr().add(at).cast(), len, protection) };
+        let result = unsafe { libc::mprotect(self.start.as_ptr().add(at).cast(), len, protection) };
         if result == 0 { Ok(()) } else { Err(last_error()) }
     }
 }

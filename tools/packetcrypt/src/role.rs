@@ -1,7 +1,7 @@
 //! What all roles have in common: a runtime, a graceful end, settings and their print.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packetcrypt_net::Shutdown;
 use packetcrypt_proto::settings::ConfigError;
@@ -16,6 +16,9 @@ use crate::layers::Layers;
 const RUNTIME_END_S_MAX: u64 = 5;
 /// Exit code after the second Ctrl-C, that of a shell for SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
+/// Signals that are closer together are one: `timeout`, npm and some supervisors signal the process
+/// and its group, and a terminal signals the group too.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 /// Exit code of SIGUSR2, as the reference.
 #[cfg(unix)]
 const EXIT_USR2: i32 = 252;
@@ -65,8 +68,10 @@ fn watch_signals(shutdown: Shutdown) -> Result<(), Failure> {
             // Nobody waits any more only if the role has failed to start.
             let _ = listening.send(());
             let Some(mut signals) = signals else { return };
+            let mut ends = Ends::default();
             loop {
                 match signals.next().await {
+                    Signal::End if ends.is_repetition(Instant::now()) => {}
                     Signal::End if shutdown.is_triggered() => std::process::exit(EXIT_INTERRUPTED),
                     Signal::End => {
                         tracing::info!("ending; a second signal ends at once");
@@ -83,6 +88,23 @@ fn watch_signals(shutdown: Shutdown) -> Result<(), Failure> {
         .spawn(watch)
         .map_err(|error| Failure::failed(format!("signals: {error}")))?;
     is_listening.recv().map_err(|_| Failure::failed("signals: the thread ended"))
+}
+
+/// The signals to end that came.
+#[derive(Default)]
+struct Ends {
+    last: Option<Instant>,
+}
+
+impl Ends {
+    /// Whether the one that comes now is the last one that counted, once more.
+    fn is_repetition(&mut self, now: Instant) -> bool {
+        let is_repetition = self.last.is_some_and(|last| now.duration_since(last) < SAME_SIGNAL);
+        if !is_repetition {
+            self.last = Some(now);
+        }
+        is_repetition
+    }
 }
 
 enum Signal {
@@ -161,5 +183,23 @@ fn print_settings(text: &str) -> Result<(), Failure> {
             Err(Failure::failed(format!("standard output: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_are_close_together_are_one() {
+        let start = Instant::now();
+        let mut ends = Ends::default();
+        let mut is_repetition = |ms| ends.is_repetition(start + Duration::from_millis(ms));
+        assert!(!is_repetition(0));
+        assert!(is_repetition(0));
+        assert!(is_repetition(300));
+        // Who presses the key again and again is heard.
+        assert!(!is_repetition(600));
+        assert!(is_repetition(900));
     }
 }
