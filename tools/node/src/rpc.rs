@@ -1,5 +1,8 @@
 //! The JSON-RPC client (spec 06, 1.1).
 
+mod config;
+mod envelope;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +17,11 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::error::{NodeError, RpcError, first_paragraph};
+pub use config::RpcConfig;
+use config::{hidden, parse_url};
+use envelope::{not_understood, reply_of, request, result_of};
+
+use crate::error::NodeError;
 use crate::replies::{self, BlockHeaderReply, BlockReply, NodeInfo, ShareVerdict, SubmitVerdict};
 use crate::{Node, ShareToCheck};
 
@@ -29,55 +36,6 @@ const QUICK_CALLS: [&str; 5] =
 const QUICK_MS_MAX: u64 = 10_000;
 /// How long another node is in use before the first one is tried again.
 const GO_BACK_AFTER: Duration = Duration::from_secs(60);
-/// Most characters of a body that is no JSON that an error repeats.
-const BODY_CHARS_SHOWN: usize = 120;
-
-/// Where the nodes are and how they are treated.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RpcConfig {
-    /// `http://host[:port]` of one or more nodes of the same chain, best first. Another one is asked
-    /// when there is no connection to the one in use. Default `http://127.0.0.1:64765`.
-    pub urls: Vec<String>,
-    /// User of basic authentication. Default empty.
-    pub user: String,
-    /// Password of basic authentication; never shown. Default empty.
-    pub password: String,
-    /// Most calls in progress, of all roles that share this client; a block is handed over beside
-    /// them. The node's own bound is 10 for all its users. Default 4.
-    pub calls_max: usize,
-    /// Longest time for a connection, in milliseconds. Default 5000.
-    pub connect_ms_max: u64,
-    /// Longest time for a whole call, in milliseconds; at most 10000 for calls that a node answers
-    /// from memory. Default 60000.
-    pub call_ms_max: u64,
-    /// Most bytes of a reply. Default 16 MiB.
-    pub reply_bytes_max: usize,
-}
-
-impl Default for RpcConfig {
-    fn default() -> Self {
-        Self {
-            urls: vec!["http://127.0.0.1:64765".to_owned()],
-            user: String::new(),
-            password: String::new(),
-            calls_max: 4,
-            connect_ms_max: 5_000,
-            call_ms_max: 60_000,
-            reply_bytes_max: 16 << 20,
-        }
-    }
-}
-
-impl fmt::Debug for RpcConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcConfig")
-            .field("urls", &self.urls.iter().map(|url| hidden(url)).collect::<Vec<_>>())
-            .field("user", &self.user)
-            .field("password", &"hidden")
-            .field("calls_max", &self.calls_max)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Counters of a client. `calls` = succeeded + `refused` + `failed` + in progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -351,75 +309,6 @@ impl RpcNode {
         }
         // The connection stood and the request was sent: it ended before the reply did.
         NodeError::ClosedWithoutReply { method }
-    }
-}
-
-/// The reply in a body.
-fn reply_of(method: &str, status: u16, body: &[u8]) -> Result<Value, NodeError> {
-    let method = method.to_owned();
-    match status {
-        401 => return Err(NodeError::Unauthorized { method }),
-        503 => return Err(NodeError::Busy { method }),
-        _ => {}
-    }
-    match serde_json::from_slice::<Value>(body) {
-        // Some versions send errors with another status than 200.
-        Ok(reply) if status == 200 || reply.get("error").is_some() => Ok(reply),
-        Err(e) if status == 200 => Err(not_understood(&method, e)),
-        _ => {
-            let text = String::from_utf8_lossy(body);
-            let text = first_paragraph(&text).chars().take(BODY_CHARS_SHOWN).collect();
-            Err(NodeError::Status { method, status, text })
-        }
-    }
-}
-
-/// The result in a reply.
-fn result_of(method: &str, mut reply: Value) -> Result<Value, NodeError> {
-    let Some(members) = reply.as_object_mut() else {
-        return Err(not_understood(method, "the reply is not an object"));
-    };
-    match members.get("error") {
-        None | Some(Value::Null) => {}
-        Some(error) => {
-            let text = error.get("message").or(Some(error)).and_then(Value::as_str);
-            let error = RpcError {
-                code: error.get("code").and_then(Value::as_i64),
-                message: first_paragraph(text.unwrap_or_default()),
-            };
-            return Err(NodeError::Rpc { method: method.to_owned(), error });
-        }
-    }
-    // `null` is a result of some methods; leaving it out is not.
-    members.swap_remove("result").ok_or_else(|| not_understood(method, "the reply has no result"))
-}
-
-fn request(method: &str, params: Value, id: Value) -> Value {
-    json!({"jsonrpc": "1.0", "id": id, "method": method, "params": params})
-}
-
-fn not_understood(method: &str, cause: impl fmt::Display) -> NodeError {
-    NodeError::NotUnderstood { method: method.to_owned(), cause: cause.to_string() }
-}
-
-fn parse_url(text: &str) -> Result<Url, NodeError> {
-    let refuse = |rule: String| NodeError::Config { key: "url", rule };
-    let url = Url::parse(text).map_err(|e| refuse(format!("{}: {e}", hidden(text))))?;
-    if url.scheme() != "http" || url.host_str().is_none() {
-        let rule = "want http://host[:port]; for a node with TLS put a proxy before it";
-        return Err(refuse(format!("{}: {rule}", hidden(text))));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("user and password have their own keys".to_owned()));
-    }
-    Ok(url)
-}
-
-/// An address without what may be user and password.
-fn hidden(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((_, rest)) => format!("(hidden)@{rest}"),
-        None => url.to_owned(),
     }
 }
 
