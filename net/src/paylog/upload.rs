@@ -20,8 +20,8 @@ use crate::{Shutdown, limits};
 
 /// The user name that every paymaker expects (spec 05, 11).
 const USER: &str = "x";
-/// How often the directory is looked at when no file was closed meanwhile.
-const LOOK_MS: u64 = 1_000;
+/// How often the directory is looked at when no file was closed and none is due meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 /// Most characters of the paymaker's reply that are told.
 const TEXT_CHARS_MAX: usize = 200;
 
@@ -182,7 +182,7 @@ impl Task {
     async fn upload_for_ever(&mut self) {
         loop {
             self.upload_all().await;
-            let look = Duration::from_millis(LOOK_MS);
+            let look = self.until_next_try();
             // A closed file, a new address or the time: each is a reason to look.
             let mut url = self.options.paymaker_url.clone();
             let address_changed = async move {
@@ -196,6 +196,16 @@ impl Task {
                 () = address_changed => {}
             }
         }
+    }
+
+    /// How long there is nothing to do unless something happens.
+    fn until_next_try(&self) -> Duration {
+        let now = Instant::now();
+        // What is due already could not be tried: without an address, for instance.
+        let left = |retry: &Retry| Some(retry.not_before - now).filter(|left| !left.is_zero());
+        let away = self.away.as_ref().and_then(left);
+        let next = away.or_else(|| self.retries.values().filter_map(left).min());
+        next.map_or(LOOK, |left| left.min(LOOK))
     }
 
     /// Uploads the closed files, the oldest first: the paymaker counts by the times of the events
