@@ -8,6 +8,7 @@ use packetcrypt_core::randhash::{
     Execute, Generator, Interpreter, Program, VARIABLES_MAX, Watch, opcode,
 };
 use packetcrypt_core::{ExecError, ProgramError};
+use packetcrypt_vectors::values::{list, number, text, words};
 use packetcrypt_vectors::{files, unhex, unhex_array};
 use serde_json::Value;
 
@@ -26,22 +27,6 @@ impl Watch for Trace {
     fn appended(&mut self, value: u32) {
         self.values.push(value);
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
-}
-
-fn words(text: &str) -> Vec<u32> {
-    text.split_whitespace().map(|word| u32::from_str_radix(word, 16).expect("a word")).collect()
 }
 
 fn bytes_of(words: &[u32]) -> Vec<u8> {

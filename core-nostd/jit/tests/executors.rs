@@ -10,10 +10,10 @@ use packetcrypt_core::randhash::{
 };
 use packetcrypt_core::{Backend, ExecError};
 use packetcrypt_jit::{Jit, JitError};
+use packetcrypt_vectors::values::{list, number, text, words};
 use packetcrypt_vectors::{files, unhex, unhex_array};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use serde_json::Value;
 
 /// Random programs that are compared, with 16 items each: fewer where nothing is optimised.
 const PROGRAMS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
@@ -97,22 +97,6 @@ fn assert_same(name: &str, program: &Program, items: &[u64], fast: &[State], pla
             program.words()
         );
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
-}
-
-fn words(text: &str) -> Vec<u32> {
-    text.split_whitespace().map(|word| u32::from_str_radix(word, 16).expect("a word")).collect()
 }
 
 /// A simple stream of numbers.

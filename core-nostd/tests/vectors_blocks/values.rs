@@ -4,19 +4,12 @@ use packetcrypt_core::announcement::Announcement;
 use packetcrypt_core::block::{BlockHeader, Commitment, Entry, tree};
 use packetcrypt_core::difficulty::Natural;
 use packetcrypt_core::{CompactTarget, Hash32};
+pub(crate) use packetcrypt_vectors::values::{list, text};
 use packetcrypt_vectors::{named, unhex, unhex_array};
 use serde_json::Value;
 
 /// The node's word for a target of -1, for which ours is 0.
 pub(crate) const NODE_NEGATIVE_TARGET: u32 = 0x0181_0000;
-
-pub(crate) fn list(value: &Value) -> &[Value] {
-    value.as_array().expect("a list")
-}
-
-pub(crate) fn text(value: &Value) -> &str {
-    value.as_str().expect("a text")
-}
 
 /// A number, or the decimal string of one.
 pub(crate) fn number(value: &Value) -> u64 {

@@ -11,6 +11,8 @@
 //! The reports are written past the capture of the test harness, so that a plain `cargo test`
 //! shows them.
 
+pub mod values;
+
 use std::env;
 use std::fs;
 use std::io::Write as _;
