@@ -8,9 +8,9 @@ use packetcrypt_core::params::OPS_MAX;
 use packetcrypt_core::randhash::{Execute, LanesInterpreter, Planned, Program};
 use packetcrypt_core::{Backend, ExecError};
 
-#[cfg(not(all(target_arch = "x86_64", unix)))]
+#[cfg(not(all(target_arch = "x86_64", any(unix, windows))))]
 use crate::elsewhere::Engine;
-#[cfg(all(target_arch = "x86_64", unix))]
+#[cfg(all(target_arch = "x86_64", any(unix, windows)))]
 use crate::x86_64::Engine;
 
 /// Why programs can not be compiled here.

@@ -1,7 +1,17 @@
 //! Memory for machine code: written, then sealed, then executed; never writable and executable.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use core::ptr::NonNull;
 use core::slice;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 /// A page of this architecture: protection changes for whole ones.
 const PAGE_BYTES: usize = 1 << 12;
@@ -9,6 +19,13 @@ const PAGE_BYTES: usize = 1 << 12;
 /// The operating system refused something: its error number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedError(pub(crate) i32);
+
+/// What may be done with memory, besides reading it.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    Write,
+    Execute,
+}
 
 /// A mapping that holds code: the pages at its beginning are sealed, the others can be written.
 #[derive(Debug)]
@@ -27,21 +44,7 @@ unsafe impl Sync for CodeMemory {}
 impl CodeMemory {
     /// Maps memory of some pages that can be written.
     pub(crate) fn new(len: usize) -> Result<CodeMemory, RefusedError> {
-        // SAFETY: a new private mapping, at an address that the system chooses, touches nothing else.
-        let start = unsafe {
-            libc::mmap(
-                core::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANON,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(last_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(RefusedError(0))?;
+        let start = system::map(len)?;
         Ok(CodeMemory { start, len, sealed_len: 0 })
     }
 
@@ -58,14 +61,14 @@ impl CodeMemory {
     /// What is left of the last page is sealed with them.
     pub(crate) fn seal(&mut self, len: usize) -> Result<(), RefusedError> {
         let len = len.next_multiple_of(PAGE_BYTES);
-        self.protect(self.sealed_len, len, libc::PROT_READ | libc::PROT_EXEC)?;
+        self.protect(self.sealed_len, len, Access::Execute)?;
         self.sealed_len += len;
         Ok(())
     }
 
     /// Makes all memory writable again: what was sealed is code no longer.
     pub(crate) fn unseal(&mut self) -> Result<(), RefusedError> {
-        self.protect(0, self.sealed_len, libc::PROT_READ | libc::PROT_WRITE)?;
+        self.protect(0, self.sealed_len, Access::Write)?;
         self.sealed_len = 0;
         Ok(())
     }
@@ -78,31 +81,19 @@ impl CodeMemory {
 
     /// Changes what may be done with whole pages. To take something away interrupts every CPU that
     /// runs a thread of the process: the fewer calls, the better for the others.
-    fn protect(
-        &mut self,
-        at: usize,
-        len: usize,
-        protection: libc::c_int,
-    ) -> Result<(), RefusedError> {
+    fn protect(&mut self, at: usize, len: usize, access: Access) -> Result<(), RefusedError> {
         assert!(at + len <= self.len, "inside of the mapping");
+        if len == 0 {
+            return Ok(());
+        }
         // SAFETY: the range is inside of our mapping, which no reference points into.
-        let result = unsafe { libc::mprotect(self.start.as_ptr().add(at).cast(), len, protection) };
-        if result == 0 { Ok(()) } else { Err(last_error()) }
+        unsafe { system::protect(self.start.as_ptr().add(at), len, access) }
     }
 }
 
 impl Drop for CodeMemory {
     fn drop(&mut self) {
-        // SAFETY: the range is exactly our mapping, which nobody uses any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        // SAFETY: exactly our mapping, which nobody uses any more.
+        unsafe { system::unmap(self.start, self.len) };
     }
-}
-
-fn last_error() -> RefusedError {
-    #[cfg(any(target_os = "linux", target_os = "hurd", target_os = "redox"))]
-    // SAFETY: the address of the error number of this thread.
-    let number = unsafe { *libc::__errno_location() };
-    #[cfg(not(any(target_os = "linux", target_os = "hurd", target_os = "redox")))]
-    let number = 0;
-    RefusedError(number)
 }

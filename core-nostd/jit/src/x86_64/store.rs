@@ -79,12 +79,11 @@ impl Store {
         Ok(Store { entries: Vec::new(), len: 0, memory, unsealed_len: 0 })
     }
 
-    /// Forgets all programs. After an error none was forgotten.
+    /// Forgets all programs. After an error the memory of their code is not to be had.
     pub(super) fn clear(&mut self) -> Result<(), RefusedError> {
-        self.memory.unseal()?;
         self.len = 0;
         self.unsealed_len = 0;
-        Ok(())
+        self.memory.unseal()
     }
 
     /// For how many more programs there is room.
