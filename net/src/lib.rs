@@ -8,6 +8,7 @@
 //! | [`hw`] | cores, affinity, cache and memory domains, huge pages, priority |
 //! | [`metrics`] | one Prometheus registry a role |
 //! | [`queue`] | a bounded queue that hands out the newest first and counts what it drops |
+//! | [`durable`] | what makes files outlast a power failure |
 //! | [`progress`] | says that a load of files takes long |
 //! | [`seldom`] | messages that are said once in a while, with the number held back |
 //! | [`client`] | HTTP client of the control plane: time-outs, bounded bodies, session id |
@@ -23,6 +24,7 @@
 pub mod client;
 pub mod clock;
 pub mod control;
+pub mod durable;
 pub mod engine;
 pub mod http1;
 pub mod hw;

@@ -16,11 +16,9 @@ pub struct HugePages {
     pub transparent: bool,
 }
 
-/// Too few huge pages, with the command that reserves enough.
+/// Too few huge pages, with the command that reserves enough where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{wanted} huge pages of {page_kib} KiB wanted, {free} free: sysctl -w vm.nr_hugepages={setting}"
-)]
+#[error("{wanted} huge pages of {page_kib} KiB wanted, {free} free{}", advice(*setting))]
 pub struct HugePagesError {
     /// Pages that are needed.
     pub wanted: u64,
@@ -30,6 +28,14 @@ pub struct HugePagesError {
     pub page_kib: u64,
     /// What `vm.nr_hugepages` must be so that the wish can be met.
     pub setting: u64,
+}
+
+fn advice(setting: u64) -> String {
+    if cfg!(target_os = "linux") {
+        format!(": sysctl -w vm.nr_hugepages={setting}")
+    } else {
+        ": they are used on Linux only".to_owned()
+    }
 }
 
 impl HugePages {

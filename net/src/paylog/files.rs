@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::durable::sync_directory;
+
 /// How long a former owner of the directory has to end.
 const LOCK_WAIT_MS_MAX: u64 = 2_000;
 
@@ -47,7 +49,7 @@ fn list_ending(dir: &Path, ending: &str) -> io::Result<Vec<u64>> {
 pub(super) fn set_aside(dir: &Path, n: u64) -> io::Result<PathBuf> {
     let aside = path_refused(dir, n);
     fs::rename(path(dir, n), &aside)?;
-    sync_dir(dir)?;
+    sync_directory(dir)?;
     Ok(aside)
 }
 
@@ -76,7 +78,7 @@ pub(super) fn repair_all(dir: &Path) -> io::Result<Old> {
             fs::remove_file(&path)?;
         }
     }
-    sync_dir(dir)?;
+    sync_directory(dir)?;
     Ok(old)
 }
 
@@ -104,12 +106,6 @@ fn repair(path: &Path) -> io::Result<(u64, u64)> {
         file.sync_all()?;
     }
     Ok((kept, len - kept))
-}
-
-/// Makes names in a directory durable: without it a new file can be gone after a power cut,
-/// whatever was synced into it.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// Takes the directory for this log alone: two writers would cut each other's files. The lock ends

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::{AppendError, Entry, Shared, WRITER_TICK, files};
+use crate::durable::sync_directory;
 use crate::limits;
 
 pub(super) struct Writer {
@@ -121,7 +122,7 @@ impl LogFile {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         // A former attempt can have left an empty or torn file of this number, never a full one.
         file.set_len(0)?;
-        files::sync_dir(dir)?;
+        sync_directory(dir)?;
         shared.counters.files_begun.fetch_add(1, Ordering::Relaxed);
         Ok(Self { file, durable_bytes: 0, is_spoilt: false })
     }

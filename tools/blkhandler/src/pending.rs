@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use packetcrypt_core::bytes::Hash32;
+use packetcrypt_net::durable::sync_directory;
 use packetcrypt_proto::events::ShareEvent;
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +58,7 @@ impl PendingStore {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&temporary, self.path(hash))?;
-        fs::File::open(&self.dir)?.sync_all()
+        sync_directory(&self.dir)
     }
 
     /// Forgets a block whose fate is known.

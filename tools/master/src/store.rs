@@ -11,6 +11,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use packetcrypt_core::bytes::Hash32;
+use packetcrypt_net::durable::sync_directory;
 
 /// Which work: the height of the block to be mined and the id of its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Store {
     pub(crate) fn save(&mut self, key: WorkKey, pair: &Pair) -> io::Result<()> {
         self.write(&file_name(Kind::Template, key), &pair.template)?;
         self.write(&file_name(Kind::Work, key), &pair.work)?;
-        fs::File::open(&self.index.dir)?.sync_all()?;
+        sync_directory(&self.index.dir)?;
         self.choose(key);
         Ok(())
     }

@@ -21,6 +21,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use packetcrypt_net::durable::sync_directory;
 use packetcrypt_proto::number;
 
 use super::{Arrival, Ledger, LedgerError, Order, Replayed, Stored};
@@ -51,7 +52,7 @@ struct Journal {
     /// The file took its name, but the name may be lost in a power cut.
     is_name_volatile: bool,
     lines: Vec<Line>,
-    sync_dir: fn(&Path) -> io::Result<()>,
+    sync_directory: fn(&Path) -> io::Result<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -127,8 +128,9 @@ impl Files {
         if fs::metadata(&path).is_ok_and(|it| it.len() == log.len() as u64)
             && fs::read(&path)? == log.as_bytes()
         {
-            File::open(&path)?.sync_all()?;
-            sync_dir(&self.dir)?;
+            // Windows syncs only what may be written.
+            File::options().append(true).open(&path)?.sync_all()?;
+            sync_directory(&self.dir)?;
             return Ok(Stored::Again);
         }
         let temporary = self.dir.join(TEMPORARY);
@@ -136,7 +138,7 @@ impl Files {
         file.write_all(log.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
-        sync_dir(&self.dir)?;
+        sync_directory(&self.dir)?;
         Ok(Stored::New)
     }
 
@@ -179,7 +181,7 @@ impl Journal {
             is_spoilt: true,
             is_name_volatile: false,
             lines,
-            sync_dir,
+            sync_directory,
         };
         journal.heal()?;
         Ok(journal)
@@ -193,7 +195,7 @@ impl Journal {
             self.is_spoilt = false;
         }
         if self.is_name_volatile {
-            (self.sync_dir)(&self.dir)?;
+            (self.sync_directory)(&self.dir)?;
             self.is_name_volatile = false;
         }
         Ok(())
@@ -329,11 +331,6 @@ fn greatest(names: &BTreeSet<String>) -> f64 {
     names.iter().filter_map(|name| number_of(name)).fold(0.0, f64::max)
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    // Only Unix can (and must) flush a directory.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
-}
-
 fn io_error(path: &Path, cause: io::Error) -> LedgerError {
     LedgerError::Io { path: path.to_owned(), cause }
 }
@@ -445,7 +442,7 @@ mod tests {
         let mut files = Files::open(dir.path()).expect("open");
         files.store(&arrival(400.0), "aa", "old\n").expect("store");
         files.store(&arrival(500.0), "bb", "kept\n").expect("store");
-        files.journal.sync_dir = |_| Err(io::Error::other("no flush"));
+        files.journal.sync_directory = |_| Err(io::Error::other("no flush"));
         files.prune(450.0).expect_err("not flushed");
         let on_disk = |files: &Files| {
             let text: String = files.journal.lines.iter().map(Line::to_text).collect();
@@ -456,7 +453,7 @@ mod tests {
         // Nothing is acknowledged whose line could go with the name of the journal.
         files.store(&arrival(600.0), "cc", "refused\n").expect_err("not flushed");
         assert_eq!(on_disk(&files), 1);
-        files.journal.sync_dir = sync_dir;
+        files.journal.sync_directory = sync_directory;
         files.store(&arrival(600.0), "cc", "refused\n").expect("store");
         assert_eq!(on_disk(&files), 2);
         drop(files);
