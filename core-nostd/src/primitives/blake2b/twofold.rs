@@ -171,8 +171,15 @@ impl<S: Simd, const N: usize> Kernel<S> for Twofold<'_, N> {
         mask[..half].fill(u64::MAX);
         let is_whole = simd.load_64(&mask);
         let is_part = is_whole ^ simd.splat_64(u64::MAX);
-        let fresh = initial(size_of::<Hash32>()).map(|word| simd.splat_64(word) & is_part);
-        let mut state = self.states.each_ref().map(|row| simd.load_64(row));
+        // Loops, since a closure for the words may stay a call.
+        let mut fresh = [is_part; 8];
+        for (fresh, word) in fresh.iter_mut().zip(initial(size_of::<Hash32>())) {
+            *fresh = simd.splat_64(word) & is_part;
+        }
+        let mut state = [is_part; 8];
+        for (word, row) in state.iter_mut().zip(&*self.states) {
+            *word = simd.load_64(row);
+        }
         let mut columns = [[0; LANES_64_MAX]; 8];
         for part in 0..self.parts[0].len() {
             for (word, fresh) in state.iter_mut().zip(fresh) {
