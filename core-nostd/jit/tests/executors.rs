@@ -17,8 +17,11 @@ use proptest::prelude::*;
 
 /// Random programs that are compared, with 16 items each: fewer where nothing is optimised.
 const PROGRAMS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
-/// Set to compare another number of programs, e.g. each night.
+/// Set to compare another number of programs, and of operands in proportion: more each night, fewer in an
+/// emulator.
 const PROGRAMS_VARIABLE: &str = "PACKETCRYPT_PROGRAMS";
+/// Programs for each set of operands that an operation is tried with.
+const PROGRAMS_AN_OPERAND: u64 = 50;
 /// Items of one comparison.
 const ITEMS: usize = 16;
 
@@ -28,6 +31,11 @@ struct Named {
     exec: Box<dyn Execute>,
     /// It has other code for a single item.
     has_single: bool,
+}
+
+fn programs() -> u64 {
+    std::env::var(PROGRAMS_VARIABLE)
+        .map_or(PROGRAMS, |text| text.parse().expect("a number of programs"))
 }
 
 fn executors(ops_max: u32) -> Vec<Named> {
@@ -217,7 +225,7 @@ fn operations_of_the_vectors() {
 
 #[test]
 fn operations_on_random_operands() {
-    let rounds = if cfg!(debug_assertions) { 10 } else { 200 };
+    let rounds = programs().div_ceil(PROGRAMS_AN_OPERAND);
     let mut numbers = Numbers(1);
     let mut executors = executors(OPS_MAX);
     let items: Vec<u64> = (0..ITEMS as u64).collect();
@@ -378,8 +386,7 @@ fn compare_random_programs(seeds: core::ops::Range<u64>) {
 
 #[test]
 fn random_programs() {
-    let programs = std::env::var(PROGRAMS_VARIABLE)
-        .map_or(PROGRAMS, |text| text.parse().expect("a number of programs"));
+    let programs = programs();
     std::thread::scope(|scope| {
         scope.spawn(|| compare_random_programs(0..programs / 2));
         compare_random_programs(programs / 2..programs);
