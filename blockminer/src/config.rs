@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::address;
-use packetcrypt_proto::settings::connect_url;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
+use packetcrypt_proto::settings::{connect_url, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{self, Numa};
@@ -177,11 +177,11 @@ impl Config {
         within("threads", self.threads, 0, THREADS_MAX)?;
         within("tree_threads", self.tree_threads, 0, THREADS_MAX)?;
         let slots = store::slots_for_memory(self.memory_mib);
-        rule("memory_mib", self.memory_mib, slots > 0, "must be at least 1")?;
+        ensure("memory_mib", self.memory_mib, slots > 0, "must be at least 1")?;
         let free = (0.0..=0.9).contains(&self.min_free);
-        rule("min_free", self.min_free, free, "must be from 0 to 0.9")?;
+        ensure("min_free", self.min_free, free, "must be from 0 to 0.9")?;
         let chance = (0.0..=1.0).contains(&self.check_chance);
-        rule("check_chance", self.check_chance, chance, "must be from 0 to 1")?;
+        ensure("check_chance", self.check_chance, chance, "must be from 0 to 1")?;
         within("downloaders", self.downloaders, 1, TASKS_MAX)?;
         within("download_connections", self.download_connections, 1, TASKS_MAX)?;
         within("download_threads", self.download_threads, 0, TASKS_MAX)?;
@@ -189,22 +189,22 @@ impl Config {
             connect_url(format!("handlers[{index}]"), url)?;
         }
         let poll = self.download_poll_ms >= 10;
-        rule("download_poll_ms", self.download_poll_ms, poll, "must be at least 10")?;
+        ensure("download_poll_ms", self.download_poll_ms, poll, "must be at least 10")?;
         within("uploaders", self.uploaders, 1, TASKS_MAX)?;
-        rule(
+        ensure(
             "upload_timeout_s",
             self.upload_timeout_s,
             self.upload_timeout_s > 0,
             "must not be 0",
         )?;
-        rule(
+        ensure(
             "upload_queue_len",
             self.upload_queue_len,
             self.upload_queue_len > 0,
             "must not be 0",
         )?;
         let gain = self.job_gain > 1.0 && self.job_gain.is_finite();
-        rule("job_gain", self.job_gain, gain, "must be above 1")?;
+        ensure("job_gain", self.job_gain, gain, "must be above 1")?;
         self.sprayer.as_ref().map_or(Ok(()), SprayerConfig::validate)
     }
 
@@ -212,7 +212,7 @@ impl Config {
         let address = &self.payment_address;
         if self.any_address {
             let ok = !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_graphic());
-            return rule("payment_address", address, ok, "must not be empty or hold blanks");
+            return ensure("payment_address", address, ok, "must not be empty or hold blanks");
         }
         let error = |error: address::AddressError| {
             ConfigError::new("payment_address", address, error.to_string())
@@ -224,27 +224,18 @@ impl Config {
 impl SprayerConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         let peers = !self.subscribe.is_empty();
-        rule("sprayer.subscribe", "[]", peers, "must name a peer: data from others is ignored")?;
+        ensure("sprayer.subscribe", "[]", peers, "must name a peer: data from others is ignored")?;
         within("sprayer.threads", self.threads, 1, TASKS_MAX)?;
         within("sprayer.mss", self.mss, RECORD_BYTES, DATAGRAM_BYTES_MAX)?;
         let group = self.mcast.is_none_or(|group| group.is_multicast());
         let shown = self.mcast.map_or_else(String::new, |group| group.to_string());
-        rule("sprayer.mcast", shown, group, "must be a multicast address")
+        ensure("sprayer.mcast", shown, group, "must be a multicast address")
     }
-}
-
-fn rule(
-    key: &'static str,
-    value: impl std::fmt::Display,
-    holds: bool,
-    rule: &str,
-) -> Result<(), ConfigError> {
-    ConfigError::unless(holds, key, value, rule)
 }
 
 fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
     let text = format!("must be from {least} to {most}");
-    rule(key, value, (least..=most).contains(&value), &text)
+    ensure(key, value, (least..=most).contains(&value), text)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Configuration: the keys of `[ann_handler.<name>]` (spec 05, 13) and ours.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -10,7 +9,7 @@ use packetcrypt_jit::{Executor, require};
 use packetcrypt_net::engine::EngineKind;
 use packetcrypt_proto::anns_index::FILES_LEN_MAX;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
-use packetcrypt_proto::settings::{by_name, connect_url, published_url};
+use packetcrypt_proto::settings::{by_name, connect_url, ensure, published_url};
 use serde::{Deserialize, Serialize};
 
 use crate::dedup;
@@ -156,51 +155,51 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         connect_url("master_url", &self.master_url)?;
         let workdir = self.root_workdir.display();
-        check("root_workdir", workdir, !self.root_workdir.as_os_str().is_empty(), "a directory")?;
+        ensure("root_workdir", workdir, !self.root_workdir.as_os_str().is_empty(), "a directory")?;
         published_url("public_url", &self.public_url)?;
         let is_submit = self.public_url.ends_with("/submit");
         let rule = "the full upload URL, http://HOST/submit, as in the master's submitAnnUrls";
-        check("public_url", &self.public_url, is_submit, rule)?;
+        ensure("public_url", &self.public_url, is_submit, rule)?;
         let chance = self.skip_check_chance;
-        check("skip_check_chance", chance, (0.0..=1.0).contains(&chance), "0 to 1")?;
+        ensure("skip_check_chance", chance, (0.0..=1.0).contains(&chance), "0 to 1")?;
         let ratio = self.invalid_ratio_max;
-        check("invalid_ratio_max", ratio, (0.0..=1.0).contains(&ratio), "0 to 1")?;
+        ensure("invalid_ratio_max", ratio, (0.0..=1.0).contains(&ratio), "0 to 1")?;
         let rule = "1032 (one record) to 65507 (a UDP payload)";
-        check("mss", self.mss, (SPRAYER_RECORD_BYTES..=65_507).contains(&self.mss), rule)?;
+        ensure("mss", self.mss, (SPRAYER_RECORD_BYTES..=65_507).contains(&self.mss), rule)?;
         for (key, threads) in [
             ("num_workers", self.num_workers),
             ("io_threads", self.io_threads),
             ("spray_workers", self.spray_workers),
         ] {
-            check(key, threads, threads <= THREADS_MAX, "at most 1024 threads")?;
+            ensure(key, threads, threads <= THREADS_MAX, "at most 1024 threads")?;
         }
         require(self.executor, self.backend).map_err(|error| {
             let (key, name) = error.asked();
             ConfigError::new(key, name, error.to_string())
         })?;
         let len = self.input_queue_len;
-        check("input_queue_len", len, (1..=1 << 20).contains(&len), "1 to 1048576 posts")?;
+        ensure("input_queue_len", len, (1..=1 << 20).contains(&len), "1 to 1048576 posts")?;
         let files = self.files_to_keep;
-        check("files_to_keep", files, (2..=FILES_LEN_MAX).contains(&files), "2 to 16384 files")?;
+        ensure("files_to_keep", files, (2..=FILES_LEN_MAX).contains(&files), "2 to 16384 files")?;
         let (post, file) = (self.post_anns_max, self.file_anns);
-        check("post_anns_max", post, (1..=1 << 20).contains(&post), "1 to 1048576")?;
+        ensure("post_anns_max", post, (1..=1 << 20).contains(&post), "1 to 1048576")?;
         let rule = "at least post_anns_max, at most 1048576";
-        check("file_anns", file, (post..=1 << 20).contains(&(file as usize)), rule)?;
+        ensure("file_anns", file, (post..=1 << 20).contains(&(file as usize)), rule)?;
         let capacity = self.dedup_capacity;
         let rule = "post_anns_max to 2^31 announcements";
-        check("dedup_capacity", capacity, (post..=dedup::CAPACITY_MAX).contains(&capacity), rule)?;
+        ensure("dedup_capacity", capacity, (post..=dedup::CAPACITY_MAX).contains(&capacity), rule)?;
         let rule = "at least two posts of post_anns_max KiB";
         let memory = self.body_memory_mib;
-        check("body_memory_mib", memory, memory.saturating_mul(1024) >= 2 * post, rule)?;
+        ensure("body_memory_mib", memory, memory.saturating_mul(1024) >= 2 * post, rule)?;
         let rule = "at least one post of post_anns_max KiB";
         let memory = self.body_memory_per_source_mib;
-        check("body_memory_per_source_mib", memory, memory.saturating_mul(1024) >= post, rule)?;
-        check("connections_max", self.connections_max, self.connections_max > 0, "at least 1")?;
+        ensure("body_memory_per_source_mib", memory, memory.saturating_mul(1024) >= post, rule)?;
+        ensure("connections_max", self.connections_max, self.connections_max > 0, "at least 1")?;
         let connections = self.connections_per_source_max;
-        check("connections_per_source_max", connections, connections > 0, "at least 1")?;
+        ensure("connections_per_source_max", connections, connections > 0, "at least 1")?;
         let switch = self.pay_log_switch_ms;
         let rule = "100 to 3600000 ms";
-        check("pay_log_switch_ms", switch, (100..=3_600_000).contains(&switch), rule)
+        ensure("pay_log_switch_ms", switch, (100..=3_600_000).contains(&switch), rule)
     }
 
     /// Threads that check proofs, the default resolved.
@@ -236,15 +235,6 @@ impl Config {
     pub(crate) fn skip_threshold(&self) -> u16 {
         (self.skip_check_chance * 256.0).round() as u16
     }
-}
-
-fn check(
-    key: &'static str,
-    value: impl fmt::Display,
-    is_kept: bool,
-    rule: &'static str,
-) -> Result<(), ConfigError> {
-    ConfigError::unless(is_kept, key, value, rule)
 }
 
 fn or_cores(threads: usize) -> usize {

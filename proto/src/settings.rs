@@ -24,19 +24,34 @@ impl ConfigError {
     pub fn new(key: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
         Self { key: key.into(), value: value.to_string(), rule: rule.into() }
     }
+}
 
-    /// `Ok` when the rule holds, else the error.
-    ///
-    /// # Errors
-    /// When `holds` is false.
-    pub fn unless(
-        holds: bool,
-        key: impl Into<String>,
-        value: impl fmt::Display,
-        rule: impl Into<String>,
-    ) -> Result<(), Self> {
-        if holds { Ok(()) } else { Err(Self::new(key, value, rule)) }
-    }
+/// Checks that a rule holds.
+///
+/// # Errors
+/// [`ConfigError`] with key, value and rule when `holds` is false.
+pub fn ensure(
+    key: impl Into<String>,
+    value: impl fmt::Display,
+    holds: bool,
+    rule: impl Into<String>,
+) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::new(key, value, rule)) }
+}
+
+/// Checks that a number is not below the first bound nor above the second one. `unit` is what is
+/// counted, or nothing.
+///
+/// # Errors
+/// [`ConfigError`] that names both bounds.
+pub fn ensure_range(
+    key: &str,
+    value: u64,
+    [least, most]: [u64; 2],
+    unit: &str,
+) -> Result<(), ConfigError> {
+    let rule = format!("must be {least} to {most} {unit}");
+    ensure(key, value, (least..=most).contains(&value), rule.trim_end())
 }
 
 /// Most bytes of an address in a setting.
@@ -51,7 +66,7 @@ pub fn connect_url(key: impl Into<String>, url: &str) -> Result<(), ConfigError>
     let key = key.into();
     let rule = "must begin with http://: TLS is not spoken. For an https address run a proxy that \
                 speaks TLS to it, and give the proxy's http address";
-    ConfigError::unless(!url.starts_with("https://"), &key, url, rule)?;
+    ensure(&key, url, !url.starts_with("https://"), rule)?;
     with_host(&key, url, url.strip_prefix("http://"), "must begin with http:// and name a host")
 }
 
@@ -68,10 +83,10 @@ pub fn published_url(key: impl Into<String>, url: &str) -> Result<(), ConfigErro
 /// Checks what follows the scheme.
 fn with_host(key: &str, url: &str, rest: Option<&str>, rule: &str) -> Result<(), ConfigError> {
     let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-    ConfigError::unless(has_host, key, url, rule)?;
+    ensure(key, url, has_host, rule)?;
     let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
     let rule = "must be printable ASCII without blanks, of at most 1024 bytes";
-    ConfigError::unless(is_plain && url.len() <= URL_BYTES_MAX, key, url, rule)
+    ensure(key, url, is_plain && url.len() <= URL_BYTES_MAX, rule)
 }
 
 impl fmt::Display for ConfigError {
@@ -196,9 +211,17 @@ mod tests {
 
     #[test]
     fn errors_name_key_value_and_rule() {
-        let check =
-            |mss: u32| ConfigError::unless(mss >= 1032, "mss", mss, "must be at least 1032 bytes");
+        let check = |mss: u32| ensure("mss", mss, mss >= 1032, "must be at least 1032 bytes");
         assert_eq!(check(1032), Ok(()));
         assert_eq!(check(5).unwrap_err().to_string(), "mss = 5: must be at least 1032 bytes");
+    }
+
+    #[test]
+    fn both_bounds_of_a_range_are_allowed() {
+        let check = |ms| ensure_range("wait_ms", ms, [100, 600], "ms");
+        assert_eq!((check(100), check(600)), (Ok(()), Ok(())));
+        assert_eq!(check(99).unwrap_err().to_string(), "wait_ms = 99: must be 100 to 600 ms");
+        let error = ensure_range("len", 601, [0, 600], "").unwrap_err();
+        assert_eq!(error.to_string(), "len = 601: must be 0 to 600");
     }
 }

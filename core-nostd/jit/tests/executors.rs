@@ -20,8 +20,9 @@ const PROGRAMS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
 /// Set to compare another number of programs, and of operands in proportion: more each night, fewer in an
 /// emulator.
 const PROGRAMS_VARIABLE: &str = "PACKETCRYPT_PROGRAMS";
-/// Programs for each set of operands that an operation is tried with.
+/// Programs for each set of operands that an operation is tried with, and the fewest such sets.
 const PROGRAMS_AN_OPERAND: u64 = 50;
+const OPERANDS_MIN: u64 = 10;
 /// Items of one comparison.
 const ITEMS: usize = 16;
 
@@ -225,7 +226,7 @@ fn operations_of_the_vectors() {
 
 #[test]
 fn operations_on_random_operands() {
-    let rounds = programs().div_ceil(PROGRAMS_AN_OPERAND);
+    let rounds = programs().div_ceil(PROGRAMS_AN_OPERAND).max(OPERANDS_MIN);
     let mut numbers = Numbers(1);
     let mut executors = executors(OPS_MAX);
     let items: Vec<u64> = (0..ITEMS as u64).collect();

@@ -1,11 +1,10 @@
 //! What the operator says: parsed once, checked once.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
-use packetcrypt_proto::settings::{connect_url, published_url};
+use packetcrypt_proto::settings::{connect_url, ensure, ensure_range, published_url};
 use packetcrypt_proto::signing::SigningSeed;
 use serde::{Deserialize, Serialize};
 
@@ -107,32 +106,20 @@ impl Config {
         for (key, url) in [("public_url", &self.public_url), ("master_url", &self.master_url)] {
             ensure(key, url, !url.ends_with('/'), "must not end with a slash")?;
         }
-        let range = |key, value: u64, least, most, rule| {
-            ensure(key, value, (least..=most).contains(&value), rule)
-        };
         let connections = self.max_connections as u64;
-        range("max_connections", connections, 1, 65_535, "must be 1 to 65535 requests")?;
+        ensure_range("max_connections", connections, [1, 65_535], "requests")?;
         let of_one = self.connections_per_source_max as u64;
-        range("connections_per_source_max", of_one, 1, 65_535, "must be 1 to 65535 connections")?;
-        range("body_timeout_ms", self.body_timeout_ms, 100, 600_000, "must be 100 to 600000 ms")?;
+        ensure_range("connections_per_source_max", of_one, [1, 65_535], "connections")?;
+        ensure_range("body_timeout_ms", self.body_timeout_ms, [100, 600_000], "ms")?;
         let grace = self.previous_work_grace_ms;
-        range("previous_work_grace_ms", grace, 0, 600_000, "must be 0 to 600000 ms")?;
-        range("node_wait_ms", self.node_wait_ms, 100, 60_000, "must be 100 to 60000 ms")?;
+        ensure_range("previous_work_grace_ms", grace, [0, 600_000], "ms")?;
+        ensure_range("node_wait_ms", self.node_wait_ms, [100, 60_000], "ms")?;
         let shares = self.shares_per_work_max as u64;
-        range("shares_per_work_max", shares, 1, 1 << 32, "must be 1 to 4294967296 shares")?;
-        range("poll_interval_ms", self.poll_interval_ms, 50, 60_000, "must be 50 to 60000 ms")?;
+        ensure_range("shares_per_work_max", shares, [1, 1 << 32], "shares")?;
+        ensure_range("poll_interval_ms", self.poll_interval_ms, [50, 60_000], "ms")?;
         let switch = self.pay_log_switch_ms;
-        range("pay_log_switch_ms", switch, 100, 3_600_000, "must be 100 to 3600000 ms")
+        ensure_range("pay_log_switch_ms", switch, [100, 3_600_000], "ms")
     }
-}
-
-fn ensure(
-    key: &str,
-    value: impl fmt::Display,
-    holds: bool,
-    rule: &'static str,
-) -> Result<(), ConfigError> {
-    ConfigError::unless(holds, key, value, rule)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use packetcrypt_core::bytes::CompactTarget;
 use packetcrypt_proto::compact;
 pub use packetcrypt_proto::settings::ConfigError;
+use packetcrypt_proto::settings::ensure;
 
 /// Settings of one run.
 #[derive(Clone, Debug)]
@@ -60,28 +61,25 @@ impl Config {
     /// # Errors
     /// The first value that breaks its rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rule = |key: &str, value: String, holds: bool, rule: &str| {
-            ConfigError::unless(holds, key, value, rule)
-        };
         let work = self.ann_work;
         let work_rule = "2 to 1000000 hashes";
-        rule("ann_work", work.to_string(), (2.0..=1e6).contains(&work), work_rule)?;
+        ensure("ann_work", work.to_string(), (2.0..=1e6).contains(&work), work_rule)?;
         let target = self.ann_target();
-        rule("ann_work", work.to_string(), target.is_well_formed(), work_rule)?;
+        ensure("ann_work", work.to_string(), target.is_well_formed(), work_rule)?;
         let time = self.block_time_ms;
         let time_rule = "100 to 600000 milliseconds";
-        rule("block_time_ms", time.to_string(), (100..=600_000).contains(&time), time_rule)?;
+        ensure("block_time_ms", time.to_string(), (100..=600_000).contains(&time), time_rule)?;
         let handlers = self.handlers;
-        rule("handlers", handlers.to_string(), (1..=16).contains(&handlers), "1 to 16")?;
+        ensure("handlers", handlers.to_string(), (1..=16).contains(&handlers), "1 to 16")?;
         for (key, threads) in
             [("ann_threads", self.ann_threads), ("block_threads", self.block_threads)]
         {
-            rule(key, threads.to_string(), (1..=1024).contains(&threads), "1 to 1024 threads")?;
+            ensure(key, threads.to_string(), (1..=1024).contains(&threads), "1 to 1024 threads")?;
         }
         let memory = self.memory_mib;
-        rule("memory_mib", memory.to_string(), memory >= 16, "at least 16 MiB")?;
+        ensure("memory_mib", memory.to_string(), memory >= 16, "at least 16 MiB")?;
         let blocks = self.blocks.unwrap_or(1);
-        rule("blocks", blocks.to_string(), blocks >= 1, "at least 1")
+        ensure("blocks", blocks.to_string(), blocks >= 1, "at least 1")
     }
 
     /// Announcement target of the pool.

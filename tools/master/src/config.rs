@@ -1,12 +1,11 @@
 //! What the operator says: parsed once, checked once.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use packetcrypt_core::bytes::CompactTarget;
 pub use packetcrypt_proto::settings::{ConfigError, Secret};
-use packetcrypt_proto::settings::{connect_url, published_url};
+use packetcrypt_proto::settings::{connect_url, ensure, ensure_range, published_url};
 use packetcrypt_proto::signing::SigningSeed;
 use serde::{Deserialize, Serialize};
 
@@ -181,11 +180,8 @@ impl Config {
             !self.ann_versions.is_empty() && self.ann_versions.iter().all(|&v| v <= 1),
             "must name at least one of the versions 0 and 1",
         )?;
-        let range = |key, value: u64, least, most, rule| {
-            ensure(key, value, (least..=most).contains(&value), rule)
-        };
-        range("mine_old_anns", u64::from(self.mine_old_anns), 0, 255, "must be 0 to 255 blocks")?;
-        range("poll_interval_ms", self.poll_interval_ms, 10, 60_000, "must be 10 to 60000 ms")?;
+        ensure_range("mine_old_anns", u64::from(self.mine_old_anns), [0, 255], "blocks")?;
+        ensure_range("poll_interval_ms", self.poll_interval_ms, [10, 60_000], "ms")?;
         let refresh = self.template_refresh_ms;
         ensure(
             "template_refresh_ms",
@@ -193,18 +189,17 @@ impl Config {
             refresh == 0 || (100..=3_600_000).contains(&refresh),
             "must be 0 (never) or 100 to 3600000 ms",
         )?;
-        range("long_poll_ms", self.long_poll_ms, 100, 60_000, "must be 100 to 60000 ms")?;
+        ensure_range("long_poll_ms", self.long_poll_ms, [100, 60_000], "ms")?;
         let len = |n: usize| n as u64;
-        range("long_polls_max", len(self.long_polls_max), 1, 1 << 20, "must be 1 to 1048576")?;
-        range("heights_kept", len(self.heights_kept), 2, 1 << 24, "must be 2 to 16777216")?;
-        range("blkinfo_depth", len(self.blkinfo_depth), 1, 1024, "must be 1 to 1024 blocks")?;
+        ensure_range("long_polls_max", len(self.long_polls_max), [1, 1 << 20], "")?;
+        ensure_range("heights_kept", len(self.heights_kept), [2, 1 << 24], "")?;
+        ensure_range("blkinfo_depth", len(self.blkinfo_depth), [1, 1024], "blocks")?;
         let cache = len(self.blkinfo_cache_len_max);
         let least = 2 * len(self.blkinfo_depth);
-        range(
+        ensure(
             "blkinfo_cache_len_max",
             cache,
-            least,
-            1 << 20,
+            (least..=1 << 20).contains(&cache),
             "must be at least twice blkinfo_depth and at most 1048576",
         )
     }
@@ -212,15 +207,6 @@ impl Config {
 
 fn hex_word(word: u32) -> String {
     format!("{word:#010x}")
-}
-
-fn ensure(
-    key: &str,
-    value: impl fmt::Display,
-    holds: bool,
-    rule: &'static str,
-) -> Result<(), ConfigError> {
-    ConfigError::unless(holds, key, value, rule)
 }
 
 fn check_handlers(key: &str, handlers: &[HandlerUrl]) -> Result<(), ConfigError> {

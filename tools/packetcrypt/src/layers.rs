@@ -177,6 +177,15 @@ impl Layers {
         self.texts.insert(canonical(key).to_owned(), text.to_owned());
     }
 
+    /// Sets keys to the texts of the options that were given: key, option as it is written, text.
+    pub(crate) fn options<const N: usize>(&mut self, options: [(&str, &str, Option<String>); N]) {
+        for (key, option, text) in options {
+            if let Some(text) = text {
+                self.set_text(key, &text, Origin::CommandLine(option.to_owned()));
+            }
+        }
+    }
+
     /// Sets a key unless a layer has already done so.
     pub(crate) fn set_if_absent(&mut self, key: &str, value: Value, origin: Origin) {
         if !self.values.contains_key(canonical(key)) {

@@ -1,12 +1,11 @@
 //! Configuration of the paymaker (spec 05, 13).
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 use packetcrypt_proto::address;
-use packetcrypt_proto::settings::{ConfigError, Secret, connect_url};
+use packetcrypt_proto::settings::{ConfigError, Secret, connect_url, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::history::HistoryRules;
@@ -148,10 +147,6 @@ impl Default for Config {
             reference_hours: false,
         }
     }
-}
-
-fn ensure(key: &str, value: impl fmt::Display, holds: bool, rule: &str) -> Result<(), ConfigError> {
-    ConfigError::unless(holds, key, value, rule)
 }
 
 impl Config {

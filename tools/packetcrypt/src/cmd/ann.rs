@@ -123,7 +123,7 @@ impl Ann {
         layers.process_environment(VARIABLE_PREFIX, &[OTHER_PREFIX.to_owned()]);
         layers.command_line(&self.set)?;
         let number = |n: usize| n.to_string();
-        let options = [
+        layers.options([
             ("payment_address", "-p", self.payment_address.clone()),
             ("threads", "-t", self.threads.map(number)),
             ("cpus", "--cpus", self.cpus.clone()),
@@ -133,12 +133,7 @@ impl Ann {
             ("table", "--table", self.table.map(|t| t.to_string())),
             ("nice", "--nice", self.nice.map(|n| n.to_string())),
             ("metrics_listen", "--metrics-listen", self.metrics_listen.clone()),
-        ];
-        for (key, option, text) in options {
-            if let Some(text) = text {
-                layers.set_text(key, &text, Origin::CommandLine(option.to_owned()));
-            }
-        }
+        ]);
         if !self.pools.is_empty() {
             let pools = self.pools.iter().cloned().map(Value::String).collect();
             let origin = Origin::CommandLine("command line".to_owned());

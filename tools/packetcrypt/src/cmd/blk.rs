@@ -150,7 +150,7 @@ impl Blk {
             &[PASSWORD_VARIABLE, super::solo::NODE_VARIABLE].map(str::to_owned),
         );
         layers.command_line(&self.set)?;
-        let options = [
+        layers.options([
             ("pool_url", "command line", self.pool.clone()),
             ("payment_address", "-p", self.payment_address.clone()),
             ("threads", "-t", self.threads.map(|n| n.to_string())),
@@ -163,12 +163,7 @@ impl Blk {
             ("uploaders", "-u", self.uploaders.map(|n| n.to_string())),
             ("upload_timeout_s", "-T", self.upload_timeout_s.map(|s| s.to_string())),
             ("metrics_listen", "--metrics-listen", self.metrics_listen.clone()),
-        ];
-        for (key, option, text) in options {
-            if let Some(text) = text {
-                layers.set_text(key, &text, Origin::CommandLine(option.to_owned()));
-            }
-        }
+        ]);
         if !self.handlers.is_empty() {
             let urls = self.handlers.iter().cloned().map(Value::String).collect();
             layers.set("handlers", Value::Array(urls), Origin::CommandLine("--handler".to_owned()));

@@ -1,7 +1,7 @@
 //! `[node]`: how the pool reaches the chain node.
 
 use packetcrypt_node::{RpcConfig, RpcNode};
-use packetcrypt_proto::settings::{ConfigError, Secret};
+use packetcrypt_proto::settings::{ConfigError, Secret, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::PoolSettings;
@@ -47,14 +47,13 @@ impl Default for NodeSettings {
 impl NodeSettings {
     fn validate(&self) -> Result<(), ConfigError> {
         let list = format!("{:?}", self.urls);
-        ConfigError::unless(!self.urls.is_empty(), "urls", list, "must name at least one node")?;
+        ensure("urls", list, !self.urls.is_empty(), "must name at least one node")?;
         for (index, url) in self.urls.iter().enumerate() {
             let key = format!("urls[{index}]");
             let rule = "must begin with http://; a node with --tls needs a proxy in front of it";
-            ConfigError::unless(url.starts_with("http://"), key, url, rule)?;
+            ensure(key, url, url.starts_with("http://"), rule)?;
         }
-        let least_one =
-            |key: &str, value: u64, rule: &str| ConfigError::unless(value > 0, key, value, rule);
+        let least_one = |key: &str, value: u64, rule: &str| ensure(key, value, value > 0, rule);
         least_one("calls_max", self.calls_max as u64, "must be at least 1")?;
         least_one("connect_ms_max", self.connect_ms_max, "must be at least 1 ms")?;
         least_one("call_ms_max", self.call_ms_max, "must be at least 1 ms")?;
