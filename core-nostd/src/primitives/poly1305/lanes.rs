@@ -35,6 +35,13 @@ pub(super) trait Radix<S: Simd> {
     /// Multiplies in each lane.
     fn multiply(simd: S, numbers: Self::Numbers, factors: &Self::Factors) -> Self::Numbers;
 
+    /// Multiplies two numbers in each lane, each by its factor, and adds the products.
+    fn multiply_two(
+        simd: S,
+        numbers: [Self::Numbers; 2],
+        factors: [&Self::Factors; 2],
+    ) -> Self::Numbers;
+
     /// The sum of all lanes.
     fn sum(numbers: Self::Numbers) -> Element;
 }
@@ -65,6 +72,10 @@ pub(super) fn tag<S: Simd, R: Radix<S>>(simd: S, message: &Message<'_>) -> [u8; 
         // There are more blocks than these, be it the tail alone.
         numbers = R::add_blocks(simd, numbers, &blocks, simd.load_64(&tops));
         numbers = R::multiply(simd, numbers, &step);
+        let (pairs, rest) = rest.split_at(rest.len() - rest.len() % (2 * lanes));
+        if !pairs.is_empty() {
+            numbers = add_pairs::<S, R>(simd, numbers, pairs, &powers[0], &step);
+        }
         let groups = rest.chunks_exact(lanes);
         let remainder = groups.remainder();
         for blocks in groups {
@@ -80,6 +91,27 @@ pub(super) fn tag<S: Simd, R: Radix<S>>(simd: S, message: &Message<'_>) -> [u8; 
     numbers = R::add_blocks(simd, numbers, &blocks, simd.load_64(&tops));
     numbers = R::multiply(simd, numbers, &last);
     message.tag_of(R::sum(numbers))
+}
+
+/// Goes on with two blocks in each lane at a time: nothing waits for the first of them, and carries
+/// run once for both. `step` are the factors of `power`.
+#[inline(always)]
+fn add_pairs<S: Simd, R: Radix<S>>(
+    simd: S,
+    mut numbers: R::Numbers,
+    pairs: &[[u8; 16]],
+    power: &Element,
+    step: &R::Factors,
+) -> R::Numbers {
+    let square = R::factors(simd, &[power.multiply(power); LANES_64_MAX]);
+    let tops = simd.splat_64(R::TOP_BIT);
+    for pair in pairs.chunks_exact(2 * S::LANES_64) {
+        let (first, second) = pair.split_at(S::LANES_64);
+        numbers = R::add_blocks(simd, numbers, first, tops);
+        let second = R::add_blocks(simd, R::zero(simd), second, tops);
+        numbers = R::multiply_two(simd, [numbers, second], [&square, step]);
+    }
+    numbers
 }
 
 /// The first powers of a number, as many as there are lanes, the highest first.

@@ -80,26 +80,18 @@ impl<S: Simd> Radix<S> for Radix26 {
 
     #[inline(always)]
     fn multiply(simd: S, numbers: [S::W64; 5], factors: &Factors<S::W64>) -> [S::W64; 5] {
-        let [h0, h1, h2, h3, h4] = numbers;
-        let (h0, h1, h2) = (h0.opaque(), h1.opaque(), h2.opaque());
-        let (h3, h4) = (h3.opaque(), h4.opaque());
-        let [r0, r1, r2, r3, r4] = factors.limbs;
-        let [_, s1, s2, s3, s4] = factors.wrapped;
-        let d0 = product(h0, r0) + product(h1, s4) + product(h2, s3) + product(h3, s2);
-        let d1 = product(h0, r1) + product(h1, r0) + product(h2, s4) + product(h3, s3);
-        let d2 = product(h0, r2) + product(h1, r1) + product(h2, r0) + product(h3, s4);
-        let d3 = product(h0, r3) + product(h1, r2) + product(h2, r1) + product(h3, r0);
-        let d4 = product(h0, r4) + product(h1, r3) + product(h2, r2) + product(h3, r1);
-        carry(
-            simd,
-            [
-                d0 + product(h4, s1),
-                d1 + product(h4, s2),
-                d2 + product(h4, s3),
-                d3 + product(h4, s4),
-                d4 + product(h4, r0),
-            ],
-        )
+        carry(simd, products(numbers, factors))
+    }
+
+    #[inline(always)]
+    fn multiply_two(
+        simd: S,
+        [a, b]: [[S::W64; 5]; 2],
+        [of_a, of_b]: [&Factors<S::W64>; 2],
+    ) -> [S::W64; 5] {
+        let [a0, a1, a2, a3, a4] = products(a, of_a);
+        let [b0, b1, b2, b3, b4] = products(b, of_b);
+        carry(simd, [a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4])
     }
 
     #[inline(always)]
@@ -116,13 +108,35 @@ impl<S: Simd> Radix<S> for Radix26 {
     }
 }
 
+/// The limbs of the products, not yet of their width.
+#[inline(always)]
+fn products<W: Words64>(numbers: [W; 5], factors: &Factors<W>) -> [W; 5] {
+    let [h0, h1, h2, h3, h4] = numbers;
+    let (h0, h1, h2) = (h0.opaque(), h1.opaque(), h2.opaque());
+    let (h3, h4) = (h3.opaque(), h4.opaque());
+    let [r0, r1, r2, r3, r4] = factors.limbs;
+    let [_, s1, s2, s3, s4] = factors.wrapped;
+    let d0 = product(h0, r0) + product(h1, s4) + product(h2, s3) + product(h3, s2);
+    let d1 = product(h0, r1) + product(h1, r0) + product(h2, s4) + product(h3, s3);
+    let d2 = product(h0, r2) + product(h1, r1) + product(h2, r0) + product(h3, s4);
+    let d3 = product(h0, r3) + product(h1, r2) + product(h2, r1) + product(h3, r0);
+    let d4 = product(h0, r4) + product(h1, r3) + product(h2, r2) + product(h3, r1);
+    [
+        d0 + product(h4, s1),
+        d1 + product(h4, s2),
+        d2 + product(h4, s3),
+        d3 + product(h4, s4),
+        d4 + product(h4, r0),
+    ]
+}
+
 #[inline(always)]
 fn product<W: Words64>(a: W, b: W) -> W {
     a.multiply_low_halves(b)
 }
 
-/// Brings the limbs back to 26 bits, a few more in limbs 1 and 4. Two chains of carries run beside
-/// each other.
+/// Brings the limbs of at most two products back to 26 bits, a few more in limbs 1 and 4. Two chains
+/// of carries run beside each other.
 #[inline(always)]
 fn carry<S: Simd>(simd: S, [d0, d1, d2, d3, d4]: [S::W64; 5]) -> [S::W64; 5] {
     let mask = simd.splat_64(MASK);

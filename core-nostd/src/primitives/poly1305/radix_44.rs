@@ -75,24 +75,20 @@ impl<S: Simd<W64: Words52>> Radix<S> for Radix44 {
     }
 
     #[inline(always)]
-    fn multiply(simd: S, [h0, h1, h2]: [S::W64; 3], factors: &Factors<S::W64>) -> [S::W64; 3] {
-        let [r0, r1, r2] = factors.limbs;
-        let [_, s1, s2] = factors.wrapped;
-        let limb_0 = [(h0, r0), (h1, s2), (h2, s1)];
-        let limb_1 = [(h0, r1), (h1, r0), (h2, s2)];
-        let limb_2 = [(h0, r2), (h1, r1), (h2, r0)];
-        // The high halves have the weight 2^52: in the next limb 2^8, and above the uppermost, which
-        // ends at 2^130, 2^10.
-        let d0 = low(simd, limb_0);
-        let d1 = low(simd, limb_1) + high(simd, limb_0).shift_left::<8>();
-        let d2 = low(simd, limb_2) + high(simd, limb_1).shift_left::<8>();
+    fn multiply(simd: S, numbers: [S::W64; 3], factors: &Factors<S::W64>) -> [S::W64; 3] {
+        let [low, high] = products(simd, numbers, factors);
+        carry(simd, low, high)
+    }
 
-        let mask = simd.splat_64(MASK_44);
-        let (d1, d0) = (d1 + d0.shift_right::<44>(), d0 & mask);
-        let (d2, d1) = (d2 + d1.shift_right::<44>(), d1 & mask);
-        let out = d2.shift_right::<42>() + high(simd, limb_2).shift_left::<10>();
-        let (d0, d2) = (d0 + (out + out.shift_left::<2>()), d2 & simd.splat_64(MASK_42));
-        [d0 & mask, d1 + d0.shift_right::<44>(), d2]
+    #[inline(always)]
+    fn multiply_two(
+        simd: S,
+        [a, b]: [[S::W64; 3]; 2],
+        [of_a, of_b]: [&Factors<S::W64>; 2],
+    ) -> [S::W64; 3] {
+        let [low_a, high_a] = products(simd, a, of_a);
+        let [low_b, high_b] = products(simd, b, of_b);
+        carry(simd, sum(low_a, low_b), sum(high_a, high_b))
     }
 
     #[inline(always)]
@@ -107,6 +103,50 @@ impl<S: Simd<W64: Words52>> Radix<S> for Radix44 {
         }
         Element(sums).carried()
     }
+}
+
+/// The limbs of the products, not yet of their width: sums of low halves, and of high ones, which
+/// have the weight 2^52 in their limb.
+#[inline(always)]
+fn products<S: Simd<W64: Words52>>(
+    simd: S,
+    [h0, h1, h2]: [S::W64; 3],
+    factors: &Factors<S::W64>,
+) -> [[S::W64; 3]; 2] {
+    let [r0, r1, r2] = factors.limbs;
+    let [_, s1, s2] = factors.wrapped;
+    let limb_0 = [(h0, r0), (h1, s2), (h2, s1)];
+    let limb_1 = [(h0, r1), (h1, r0), (h2, s2)];
+    let limb_2 = [(h0, r2), (h1, r1), (h2, r0)];
+    [
+        [low(simd, limb_0), low(simd, limb_1), low(simd, limb_2)],
+        [high(simd, limb_0), high(simd, limb_1), high(simd, limb_2)],
+    ]
+}
+
+#[inline(always)]
+fn sum<W: Words64>([a0, a1, a2]: [W; 3], [b0, b1, b2]: [W; 3]) -> [W; 3] {
+    [a0 + b0, a1 + b1, a2 + b2]
+}
+
+/// Brings the limbs of at most two products to their width, the middle one to a few bits more.
+#[inline(always)]
+fn carry<S: Simd<W64: Words52>>(
+    simd: S,
+    [d0, low_1, low_2]: [S::W64; 3],
+    [high_0, high_1, high_2]: [S::W64; 3],
+) -> [S::W64; 3] {
+    // The high halves have the weight 2^52: in the next limb 2^8, and above the uppermost, which
+    // ends at 2^130, 2^10.
+    let d1 = low_1 + high_0.shift_left::<8>();
+    let d2 = low_2 + high_1.shift_left::<8>();
+
+    let mask = simd.splat_64(MASK_44);
+    let (d1, d0) = (d1 + d0.shift_right::<44>(), d0 & mask);
+    let (d2, d1) = (d2 + d1.shift_right::<44>(), d1 & mask);
+    let out = d2.shift_right::<42>() + high_2.shift_left::<10>();
+    let (d0, d2) = (d0 + (out + out.shift_left::<2>()), d2 & simd.splat_64(MASK_42));
+    [d0 & mask, d1 + d0.shift_right::<44>(), d2]
 }
 
 /// The sum of the low 52 bits of three products.
