@@ -25,7 +25,7 @@ pub enum Backend {
     /// and BMI2.
     Avx2,
     /// x86-64 with AVX-512 as CPUs since Ice Lake and Zen 4 have it: F, VL, BW, DQ, IFMA, VBMI,
-    /// VBMI2, BITALG and VPOPCNTDQ.
+    /// VBMI2, BITALG and VPOPCNTDQ; and all that [`Backend::Avx2`] needs.
     Avx512,
     /// AArch64 with NEON.
     Neon,
@@ -36,6 +36,10 @@ cpufeatures::new!(cpu_avx2, "avx2", "bmi1", "bmi2", "popcnt");
 #[cfg(target_arch = "x86_64")]
 cpufeatures::new!(
     cpu_avx512,
+    "avx2",
+    "bmi1",
+    "bmi2",
+    "popcnt",
     "avx512f",
     "avx512vl",
     "avx512bw",
