@@ -4,7 +4,8 @@
 //! asked, and when the node gives no answer it is asked again, also after a restart, until it is
 //! known whether the block was taken.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use packetcrypt_core::bytes::Hash32;
@@ -23,14 +24,36 @@ const NO_REPLY_MAX: u32 = 20;
 
 /// Submits blocks.
 pub(crate) struct Blocks<N> {
-    pub(crate) node: Arc<N>,
-    pub(crate) store: PendingStore,
-    pub(crate) pay_log: PayLog,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) shutdown: Shutdown,
+    node: Arc<N>,
+    store: PendingStore,
+    pay_log: PayLog,
+    counters: Arc<Counters>,
+    shutdown: Shutdown,
+    /// Blocks of an earlier run that wait for the node.
+    resumed: Mutex<HashSet<Hash32>>,
 }
 
 impl<N: Node> Blocks<N> {
+    pub(crate) fn new(
+        node: Arc<N>,
+        store: PendingStore,
+        pay_log: PayLog,
+        counters: Arc<Counters>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { node, store, pay_log, counters, shutdown, resumed: Mutex::default() }
+    }
+
+    /// Whether the block was found by an earlier run and waits for the node already. It may be found
+    /// again, since the low nonce is not part of its id, and is settled once.
+    pub(crate) fn is_resumed(&self, hash: &Hash32) -> bool {
+        self.resumed().contains(hash)
+    }
+
+    fn resumed(&self) -> MutexGuard<'_, HashSet<Hash32>> {
+        self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Submits a new block and waits for the verdict, but only so long. The caller logs a verdict
     /// and then calls [`Blocks::settled`]; without one the submission goes on in the background.
     pub(crate) async fn submit(
@@ -56,6 +79,7 @@ impl<N: Node> Blocks<N> {
                 self.counters.blocks_taken.inc();
                 tracing::info!("block {} taken", hash.display());
             }
+            Some(verdict) if verdict.is_duplicate() => self.known(hash),
             Some(SubmitVerdict::Refused(text)) => {
                 self.counters.blocks_refused.inc();
                 tracing::error!("block {} refused: {text}", hash.display());
@@ -76,6 +100,10 @@ impl<N: Node> Blocks<N> {
             Ok(verdict) => match tell.send(verdict) {
                 Ok(()) => {}
                 Err(SubmitVerdict::Accepted) => self.taken(hash, &pending).await,
+                Err(verdict) if verdict.is_duplicate() => {
+                    self.known(hash);
+                    self.settled(hash).await;
+                }
                 Err(SubmitVerdict::Refused(text)) => self.refused(hash, &text).await,
             },
             Err(e) => {
@@ -99,7 +127,12 @@ impl<N: Node> Blocks<N> {
     pub(crate) fn resume(self: &Arc<Self>) -> std::io::Result<()> {
         for (hash, pending) in self.store.load()? {
             self.counters.blocks_submitted.inc();
-            tokio::spawn(self.clone().insist(hash, pending));
+            self.resumed().insert(hash);
+            let blocks = self.clone();
+            tokio::spawn(async move {
+                blocks.clone().insist(hash, pending).await;
+                blocks.resumed().remove(&hash);
+            });
         }
         Ok(())
     }
@@ -110,6 +143,7 @@ impl<N: Node> Blocks<N> {
         let mut no_reply = 0;
         while self.shutdown.sleep(pause).await {
             pause = (pause * 2).min(RETRY.1);
+            self.counters.blocks_resubmitted.inc();
             match self.ask(&pending).await {
                 Ok(SubmitVerdict::Accepted) => return self.taken(hash, &pending).await,
                 // An earlier submission was taken although its answer did not come.
@@ -155,6 +189,12 @@ impl<N: Node> Blocks<N> {
         self.counters.blocks_taken.inc();
         tracing::info!("block {} taken", hash.display());
         self.settled(hash).await;
+    }
+
+    /// The node has the block: of another share with this header, before a restart of this handler.
+    fn known(&self, hash: Hash32) {
+        self.counters.blocks_known.inc();
+        tracing::info!("block {} is known to the node", hash.display());
     }
 
     async fn refused(&self, hash: Hash32, text: &str) {

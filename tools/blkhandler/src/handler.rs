@@ -92,22 +92,28 @@ impl<N: Node> Handler<N> {
         let mut warning = is_previous.then_some(WARN_PREVIOUS_WORK);
         let mut event = event_of(&facts);
         let mut settled = None;
-        if verdict.is_block && !is_previous && work.claim_block(assembled.hash) {
-            let as_block = event_of(&ShareFacts { block: Some(assembled.hash), ..facts });
+        let hash = assembled.hash;
+        let may_be_block = verdict.is_block && !is_previous;
+        if may_be_block && !self.blocks.is_resumed(&hash) && work.claim_block(hash) {
+            let as_block = event_of(&ShareFacts { block: Some(hash), ..facts });
             let block = assembled.block(template);
             let pending = PendingBlock { block, event: as_block.clone() };
             // A node that just gave no answer is not waited for again: each wait would hold an
             // upload of the miner, which has only a few.
             let wait = if verdict.by_node { self.node.wait() } else { Duration::ZERO };
-            match self.blocks.submit(assembled.hash, pending, wait).await {
+            let verdict = self.blocks.submit(hash, pending, wait).await;
+            let is_known = verdict.as_ref().is_some_and(SubmitVerdict::is_duplicate);
+            match verdict {
                 Some(SubmitVerdict::Accepted) => event = as_block,
                 Some(SubmitVerdict::Refused(text)) => {
-                    work.release_block(&assembled.hash);
+                    if !is_known {
+                        work.release_block(&hash);
+                    }
                     refused = Some(refusal::block_refused(text));
                 }
                 None => warning = Some(WARN_PENDING),
             }
-            settled = Some(assembled.hash);
+            settled = Some(hash);
         }
         self.log(&event).await?;
         if let Some(hash) = settled.filter(|_| warning != Some(WARN_PENDING)) {

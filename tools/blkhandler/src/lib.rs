@@ -243,13 +243,15 @@ pub async fn start_with_clock(
     let blocks_dir = config.dir.join("blocks");
     let in_blocks_dir =
         |cause| StartError::Directory { dir: blocks_dir.display().to_string(), cause };
-    let blocks = Arc::new(Blocks {
-        node: node.clone(),
-        store: PendingStore::open(&blocks_dir).map_err(in_blocks_dir)?,
-        pay_log: pay_log.clone(),
-        counters: counters.clone(),
-        shutdown: shutdown.clone(),
-    });
+    let blocks = Arc::new(Blocks::new(
+        node.clone(),
+        PendingStore::open(&blocks_dir).map_err(in_blocks_dir)?,
+        pay_log.clone(),
+        counters.clone(),
+        shutdown.clone(),
+    ));
+    // Before the first share is taken, which may be of one of these blocks.
+    blocks.resume().map_err(in_blocks_dir)?;
     let pool_options = PoolOptions {
         depth_blocks: if config.own_check { CHAIN_DEPTH_BLOCKS } else { 1 },
         want_work: true,
@@ -265,7 +267,7 @@ pub async fn start_with_clock(
         node: PatientNode::new(node.clone(), Duration::from_millis(config.node_wait_ms)),
         works: works_watch,
         own_check: OwnCheck::new(counters.parents_asked.clone()),
-        blocks: blocks.clone(),
+        blocks,
         pay_log: pay_log.clone(),
         clock: clock.clone(),
         counters: counters.clone(),
@@ -277,7 +279,6 @@ pub async fn start_with_clock(
     let password = PaymakerPassword::new(config.paymaker_http_password.expose());
     let upload = UploaderOptions::new(paymaker_watch, password);
     let uploader = Uploader::start(&pay_log, upload, shutdown.clone())?;
-    blocks.resume().map_err(in_blocks_dir)?;
     let (noticed, noticed_queue) = mpsc::channel(NOTICED_LEN_MAX);
     let chain_log =
         ChainLog { node, pay_log, counters: counters.clone(), shutdown: shutdown.clone() };

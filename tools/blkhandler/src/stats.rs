@@ -69,8 +69,12 @@ pub struct Stats {
     pub blocks_taken: u64,
     /// ... refused by the node.
     pub blocks_refused: u64,
+    /// ... that the node had already: found with another low nonce, or submitted before a restart.
+    pub blocks_known: u64,
     /// ... about which the node has not answered yet; they are handed to it again.
     pub blocks_pending: u64,
+    /// Submissions beyond the first of a block, as long as the node gave no answer.
+    pub blocks_resubmitted: u64,
     /// Events of blocks of the chain logged (spec 05, 10.4).
     pub block_events: u64,
     /// Events of blocks of the chain given up: orphaned, or too many while the node was away.
@@ -128,6 +132,8 @@ pub(crate) struct Counters {
     pub(crate) blocks_submitted: Counter,
     pub(crate) blocks_taken: Counter,
     pub(crate) blocks_refused: Counter,
+    pub(crate) blocks_known: Counter,
+    pub(crate) blocks_resubmitted: Counter,
     pub(crate) block_events: Counter,
     pub(crate) block_events_lost: Counter,
     pub(crate) works_refreshed: Counter,
@@ -164,6 +170,8 @@ impl Counters {
             blocks_submitted: counter("blocks_submitted", "Blocks handed to the node"),
             blocks_taken: counter("blocks_taken", "Blocks taken by the node"),
             blocks_refused: counter("blocks_refused", "Blocks refused by the node"),
+            blocks_known: counter("blocks_known", "Blocks that the node had already"),
+            blocks_resubmitted: counter("blocks_resubmitted", "Blocks handed to the node again"),
             block_events: counter("block_events", "Events of chain blocks logged"),
             block_events_lost: counter("block_events_lost", "Events of chain blocks given up"),
             works_refreshed: counter("works_refreshed", "Works that replaced one of their height"),
@@ -211,6 +219,8 @@ impl Counters {
             accepted_without_node: self.without_node.get(),
             blocks_taken: self.blocks_taken.get(),
             blocks_refused: self.blocks_refused.get(),
+            blocks_known: self.blocks_known.get(),
+            blocks_resubmitted: self.blocks_resubmitted.get(),
             block_events: self.block_events.get(),
             block_events_lost: self.block_events_lost.get(),
             parents_asked: self.parents_asked.get(),
@@ -227,8 +237,9 @@ impl Counters {
             + stats.rejected_by_node;
         stats.overloaded = stats.overloaded_crowded + stats.overloaded_too_many_shares;
         stats.blocks_submitted = self.blocks_submitted.get();
-        stats.blocks_pending =
-            stats.blocks_submitted.saturating_sub(stats.blocks_taken + stats.blocks_refused);
+        stats.blocks_pending = stats
+            .blocks_submitted
+            .saturating_sub(stats.blocks_taken + stats.blocks_refused + stats.blocks_known);
         stats.received = self.received.get();
         let ended =
             stats.accepted + stats.duplicate + stats.rejected + stats.overloaded + stats.failed;

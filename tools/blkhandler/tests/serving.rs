@@ -44,13 +44,20 @@ fn work(height: i32, previous: u8) -> (Vec<u8>, Vec<u8>) {
 struct Share {
     previous: u8,
     nonce: u8,
+    low_nonce: u8,
     parent: u32,
     work_bits: u32,
     ann_count: u64,
 }
 
-const SHARE: Share =
-    Share { previous: 1, nonce: 1, parent: 199_990, work_bits: 0x2002_0000, ann_count: 1000 };
+const SHARE: Share = Share {
+    previous: 1,
+    nonce: 1,
+    low_nonce: 5,
+    parent: 199_990,
+    work_bits: 0x2002_0000,
+    ann_count: 1000,
+};
 
 impl Share {
     fn upload(self) -> ShareUpload {
@@ -64,7 +71,7 @@ impl Share {
         let mut announcement = [0; 1024];
         announcement[8..12].copy_from_slice(&self.work_bits.to_le_bytes());
         announcement[12..16].copy_from_slice(&self.parent.to_le_bytes());
-        let content = [&[5; 4][..], &announcement.repeat(4), &[0xab; 40]].concat();
+        let content = [&[self.low_nonce; 4][..], &announcement.repeat(4), &[0xab; 40]].concat();
         varint::write(1, &mut proof);
         varint::write_bytes(&content, &mut proof);
         proof.extend([4, 1, 2]);
@@ -244,13 +251,20 @@ async fn a_block_without_an_answer_is_submitted_until_there_is_one() {
     assert_eq!(std::fs::read_dir(dir.path().join("blocks")).unwrap().count(), 1);
     let pool = Pool::start_in(dir, node, |_| {}).await;
     pool.until("submitted", |stats| stats.blocks_submitted == 1).await;
+    // Another solution of the header is the same block, which is on its way.
+    let (file, template) = work(HEIGHT, 1);
+    pool.advance(&file, &template).await;
+    let (same_block, warnings) =
+        event_of(&pool.share(&Share { low_nonce: 6, ..SHARE }.body()).await);
+    assert_eq!((same_block.block, warnings.len()), (false, 0));
+    assert_eq!(pool.handler.stats().blocks_submitted, 1);
     // The first submission was taken after all.
     let text = "rejected: 1.0 ErrDuplicateBlock: already have block";
     pool.node.script().submit = Ok(SubmitVerdict::Refused(text.to_owned()));
     pool.until("taken", |stats| stats.blocks_taken == 1).await;
     let lines = pool.pay_log();
-    assert_eq!(lines.len(), 2);
-    let late: ShareEvent = serde_json::from_str(&lines[1]).unwrap();
+    assert_eq!(lines.len(), 3);
+    let late: ShareEvent = serde_json::from_str(&lines[2]).unwrap();
     assert!(late.block && late.header_hash.is_some());
     assert_eq!(late.without_block(), event);
     let blocks = pool.dir.path().join("blocks");
@@ -275,7 +289,16 @@ async fn a_share_whose_block_is_refused_is_paid() {
     assert_eq!(error_of(&answer).0, 400);
     assert_eq!(pool.pay_log().len(), 2);
     let stats = pool.handler.stats();
-    assert_eq!((stats.accepted, stats.blocks_refused, stats.blocks_pending), (2, 2, 0));
+    assert_eq!((stats.blocks_refused, stats.blocks_known, stats.blocks_pending), (1, 1, 0));
+    assert_eq!(stats.accepted, 2);
+    // What the node has it is not given again; what it refused may be good with another proof.
+    pool.node.script().submit = Ok(SubmitVerdict::Accepted);
+    let (known, _) = event_of(&pool.share(&Share { low_nonce: 6, ..SHARE }.body()).await);
+    assert!(!known.block);
+    let other_proof = Share { nonce: 2, low_nonce: 6, ..SHARE };
+    let (good, _) = event_of(&pool.share(&other_proof.body()).await);
+    assert!(good.block);
+    assert_eq!(pool.handler.stats().blocks_submitted, 3);
     assert_conserved(&pool);
     pool.stop().await.1.unwrap();
 }

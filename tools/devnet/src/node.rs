@@ -77,6 +77,8 @@ struct State {
     template: Option<Template>,
     /// Submissions refused, with the reason, newest last.
     refused: Vec<String>,
+    /// Submissions of blocks that were there already.
+    known: u64,
 }
 
 impl EmbeddedNode {
@@ -95,6 +97,7 @@ impl EmbeddedNode {
             payouts: vec![Payouts { number: 0, height, payees: vec![payee] }],
             template: None,
             refused: Vec::new(),
+            known: 0,
         };
         Ok(Self {
             config,
@@ -119,6 +122,11 @@ impl EmbeddedNode {
     /// Reasons of refused submissions.
     pub fn refused(&self) -> Vec<String> {
         self.lock().refused.clone()
+    }
+
+    /// Submissions of blocks that were there already; not among the [refused](Self::refused).
+    pub fn known(&self) -> u64 {
+        self.lock().known
     }
 
     /// Answered calls.

@@ -71,6 +71,7 @@ impl Summary {
         let mut paid = Vec::new();
         if let Some(node) = pool.node() {
             checks.push(check_blocks(node, &stats));
+            checks.push(check_known(node.known(), &stats));
             checks.push(payouts::check_payees(node, stats.seconds));
             checks.push(payouts::check_maps(node, &pool.sent_maps()));
             paid = payouts::payments(node, pool);
@@ -126,6 +127,18 @@ fn check_blocks(node: &EmbeddedNode, stats: &PoolStats) -> Check {
         detail.push_str(line);
     }
     check(name, holds, detail)
+}
+
+/// A block is submitted once, but for two reasons: the node gave no answer, or the block handler was
+/// started again and has forgotten which headers it had submitted.
+fn check_known(known: u64, stats: &PoolStats) -> Check {
+    let name = "every block is submitted once, but for lost answers and restarts";
+    let again: u64 = stats.block_handler.iter().map(|life| life.blocks_resubmitted).sum();
+    let restarted: u64 = stats.block_handler.iter().skip(1).map(|life| life.blocks_submitted).sum();
+    let detail = format!(
+        "{known} known to the node before, {again} submitted again, {restarted} after a restart"
+    );
+    check(name, known <= again + restarted, detail)
 }
 
 fn check_announcements(stats: &PoolStats) -> Check {
@@ -352,6 +365,21 @@ mod tests {
             miner.announcements.dropped.insert("queue_full", 1);
             stats.block_miner.push(miner);
         });
+    }
+
+    #[test]
+    fn a_block_told_twice_needs_a_reason() {
+        let mut stats = stats();
+        stats.block_handler[0].blocks_submitted = 5;
+        assert!(check_known(0, &stats).holds);
+        assert!(!check_known(1, &stats).holds);
+        stats.block_handler[0].blocks_resubmitted = 1;
+        assert!(check_known(1, &stats).holds);
+        assert!(!check_known(2, &stats).holds);
+        let again = packetcrypt_blkhandler::Stats { blocks_submitted: 1, ..Default::default() };
+        stats.block_handler.push(again);
+        assert!(check_known(2, &stats).holds);
+        assert!(!check_known(3, &stats).holds);
     }
 
     #[test]

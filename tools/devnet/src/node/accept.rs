@@ -22,6 +22,9 @@ const PARENT_HEIGHT_MAX: u32 = 0x7fff_ffff;
 /// Refused submissions that are remembered.
 const REFUSED_LEN_MAX: usize = 1000;
 
+/// Name of the error for a block that is there already.
+const DUPLICATE: &str = "ErrDuplicateBlock";
+
 /// A refused block: name of the error and what it found.
 struct Refused {
     name: &'static str,
@@ -112,7 +115,9 @@ impl EmbeddedNode {
             Err(refused) => {
                 let reason = format!("{}: {}", refused.name, refused.detail);
                 let mut state = self.lock();
-                if state.refused.len() < REFUSED_LEN_MAX {
+                if refused.name == DUPLICATE {
+                    state.known += 1;
+                } else if state.refused.len() < REFUSED_LEN_MAX {
                     state.refused.push(reason.clone());
                 }
                 Ok(json!(format!("rejected: {VERSION_TEXT} {reason}\n\ndevnet: no call stack")))
@@ -124,10 +129,7 @@ impl EmbeddedNode {
         let hash = block.header.id();
         let (parent_height, parent_main) = self.with_chain(|chain| {
             if chain.block(&hash).is_some() {
-                return refuse(
-                    "ErrDuplicateBlock",
-                    format!("already have block {}", display(&hash)),
-                );
+                return refuse(DUPLICATE, format!("already have block {}", display(&hash)));
             }
             let Some(parent) = chain.block(&block.header.previous_block()) else {
                 return refuse("ErrPowCannotVerify", "Cannot verify pow, unknown previous block");
