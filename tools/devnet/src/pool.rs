@@ -330,13 +330,14 @@ impl Pool {
         self.ann_miner.past = stop_ann_miner(&mut self.ann_miner).await;
         self.block_miner.past = stop_block_miner(&mut self.block_miner).await;
         let stats = self.settle().await;
-        let summary = Summary::of(&self, stats);
         for slot in &mut self.ann_handlers {
             slot.past = stop_ann_handler(slot).await;
         }
         self.block_handler.past = stop_block_handler(&mut self.block_handler).await;
         self.paymaker.past = stop_paymaker(&mut self.paymaker).await;
         self.master.past = stop_master(&mut self.master).await;
+        // Not before: the paymaker may be sending a map, which the node has and it has not noted.
+        let summary = Summary::of(&self, stats);
         self.node_stop.0.trigger();
         summary
     }
