@@ -33,6 +33,13 @@ pub(crate) struct Blocks<N> {
     resumed: Mutex<HashSet<Hash32>>,
 }
 
+/// The pause before a block is submitted again. A node that is not there is no burden to itself when
+/// it is asked often, and the block is worth less with every second that it is back; one that fails
+/// over the block is left alone for longer and longer.
+fn pause_after(error: &NodeError, pause: Duration) -> Duration {
+    if error.is_retryable() { RETRY.0 } else { (pause * 2).min(RETRY.1) }
+}
+
 impl<N: Node> Blocks<N> {
     pub(crate) fn new(
         node: Arc<N>,
@@ -142,23 +149,22 @@ impl<N: Node> Blocks<N> {
         let mut pause = RETRY.0;
         let mut no_reply = 0;
         while self.shutdown.sleep(pause).await {
-            pause = (pause * 2).min(RETRY.1);
             self.counters.blocks_resubmitted.inc();
-            match self.ask(&pending).await {
+            let error = match self.ask(&pending).await {
                 Ok(SubmitVerdict::Accepted) => return self.taken(hash, &pending).await,
                 // An earlier submission was taken although its answer did not come.
                 Ok(verdict) if verdict.is_duplicate() => return self.taken(hash, &pending).await,
                 Ok(SubmitVerdict::Refused(text)) => return self.refused(hash, &text).await,
-                Err(NodeError::ClosedWithoutReply { method }) => {
-                    no_reply += 1;
-                    if no_reply == NO_REPLY_MAX {
-                        let text = format!("{method}: no reply, {no_reply} times");
-                        return self.refused(hash, &text).await;
-                    }
+                Err(error) => error,
+            };
+            if let NodeError::ClosedWithoutReply { method } = &error {
+                no_reply += 1;
+                if no_reply == NO_REPLY_MAX {
+                    let text = format!("{method}: no reply, {no_reply} times");
+                    return self.refused(hash, &text).await;
                 }
-                // Away, busy, or not understood: the operator has to see to it, the block waits.
-                Err(_) => {}
             }
+            pause = pause_after(&error, pause);
         }
     }
 
@@ -209,6 +215,30 @@ impl<N: Node> Blocks<N> {
         if let Ok(Err(e)) = saved {
             // It is submitted all the same.
             tracing::error!("block {} is not on disk: {e}", hash.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_comes_back_gets_the_block_soon() {
+        let method = || "submitblock".to_owned();
+        let closed = NodeError::ClosedWithoutReply { method: method() };
+        let mut pause = RETRY.0;
+        for _ in 0..NO_REPLY_MAX {
+            pause = pause_after(&closed, pause);
+        }
+        assert_eq!(pause, RETRY.1);
+        let away = [
+            NodeError::Unreachable { method: method(), cause: "refused".to_owned() },
+            NodeError::Timeout { method: method(), ms: 5000 },
+            NodeError::Busy { method: method() },
+        ];
+        for error in away {
+            assert_eq!(pause_after(&error, pause), RETRY.0, "{error}");
         }
     }
 }
