@@ -139,6 +139,9 @@ pub(crate) trait Simd: Copy {
         blake2b::lanes::rounds(v, message);
     }
 
+    /// The same word in each lane.
+    fn splat_32(self, word: u32) -> Self::W32;
+
     /// Reads a vector: the first [`Simd::LANES_32`] words.
     fn load_32(self, words: &[u32; LANES_32_MAX]) -> Self::W32;
 
@@ -147,6 +150,9 @@ pub(crate) trait Simd: Copy {
 
     /// The rows of which [`Simd::columns_32`] makes these columns.
     fn rows_32(self, columns: &[Self::W32; 16], rows: &mut [[u8; 64]; LANES_32_MAX]);
+
+    /// XORs these rows into others, of which there are [`Simd::LANES_32`].
+    fn xor_rows_32(self, columns: &[Self::W32; 16], rows: &mut [[u8; 64]]);
 }
 
 /// A vector of 64-bit words. All operations work word by word; sums wrap.

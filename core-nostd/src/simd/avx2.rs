@@ -96,6 +96,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn splat_32(self, word: u32) -> U32x8 {
+        U32x8(avx2!(_mm256_set1_epi32(word as i32)))
+    }
+
+    #[inline(always)]
     fn load_32(self, words: &[u32; LANES_32_MAX]) -> U32x8 {
         U32x8(avx2!(_mm256_loadu_si256(words.as_ptr().cast())))
     }
@@ -119,14 +124,21 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn rows_32(self, columns: &[U32x8; 16], rows: &mut [[u8; 64]; LANES_32_MAX]) {
         for at in 0..2 {
-            let mut square = [columns[0].0; 8];
-            for i in 0..8 {
-                square[i] = columns[8 * at + i].0;
-            }
-            let square = transpose_32(square);
+            let square = square_32(columns, at);
             for lane in 0..8 {
-                let chunk: &mut [u8; 32] = &mut rows[lane].as_chunks_mut().0[at];
-                avx2!(_mm256_storeu_si256(chunk.as_mut_ptr().cast(), square[lane]));
+                store(&mut rows[lane], at, square[lane]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn xor_rows_32(self, columns: &[U32x8; 16], rows: &mut [[u8; 64]]) {
+        let rows: &mut [[u8; 64]; 8] = rows.try_into().expect("a row a lane");
+        for at in 0..2 {
+            let square = square_32(columns, at);
+            for lane in 0..8 {
+                let sum = avx2!(_mm256_xor_si256(load(&rows[lane], at), square[lane]));
+                store(&mut rows[lane], at, sum);
             }
         }
     }
@@ -138,6 +150,23 @@ fn load<const BYTES: usize>(row: &[u8; BYTES], at: usize) -> __m256i {
     let (chunks, _) = row.as_chunks::<32>();
     let chunk: &[u8; 32] = &chunks[at];
     avx2!(_mm256_loadu_si256(chunk.as_ptr().cast()))
+}
+
+/// Writes the `at`-th 32 bytes of a row.
+#[inline(always)]
+fn store(row: &mut [u8; 64], at: usize, words: __m256i) {
+    let chunk: &mut [u8; 32] = &mut row.as_chunks_mut().0[at];
+    avx2!(_mm256_storeu_si256(chunk.as_mut_ptr().cast(), words));
+}
+
+/// The `at`-th 32 bytes of the rows of these columns.
+#[inline(always)]
+fn square_32(columns: &[U32x8; 16], at: usize) -> [__m256i; 8] {
+    let mut square = [columns[0].0; 8];
+    for i in 0..8 {
+        square[i] = columns[8 * at + i].0;
+    }
+    transpose_32(square)
 }
 
 #[inline(always)]

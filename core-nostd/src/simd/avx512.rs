@@ -100,6 +100,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn splat_32(self, word: u32) -> U32x16 {
+        U32x16(avx512!(_mm512_set1_epi32(word as i32)))
+    }
+
+    #[inline(always)]
     fn load_32(self, words: &[u32; LANES_32_MAX]) -> U32x16 {
         U32x16(avx512!(_mm512_loadu_si512(words.as_ptr().cast())))
     }
@@ -118,6 +123,16 @@ impl Simd for Avx512 {
         let square = transpose_32(*columns);
         for lane in 0..16 {
             avx512!(_mm512_storeu_si512(rows[lane].as_mut_ptr().cast(), square[lane].0));
+        }
+    }
+
+    #[inline(always)]
+    fn xor_rows_32(self, columns: &[U32x16; 16], rows: &mut [[u8; 64]]) {
+        let rows: &mut [[u8; 64]; 16] = rows.try_into().expect("a row a lane");
+        let square = transpose_32(*columns);
+        for lane in 0..16 {
+            let sum = avx512!(_mm512_xor_si512(load(&rows[lane], 0), square[lane].0));
+            avx512!(_mm512_storeu_si512(rows[lane].as_mut_ptr().cast(), sum));
         }
     }
 }

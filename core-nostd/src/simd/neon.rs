@@ -82,6 +82,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn splat_32(self, word: u32) -> U32x4 {
+        U32x4(neon!(vdupq_n_u32(word)))
+    }
+
+    #[inline(always)]
     fn load_32(self, words: &[u32; LANES_32_MAX]) -> U32x4 {
         U32x4(neon!(vld1q_u32(words.as_ptr())))
     }
@@ -105,17 +110,41 @@ impl Simd for Neon {
     #[inline(always)]
     fn rows_32(self, columns: &[U32x4; 16], rows: &mut [[u8; 64]; LANES_32_MAX]) {
         for at in 0..4 {
-            let mut square = [neon!(vreinterpretq_u64_u32(columns[4 * at].0)); 4];
-            for i in 1..4 {
-                square[i] = neon!(vreinterpretq_u64_u32(columns[4 * at + i].0));
-            }
-            let square = transpose_32(square);
+            let square = square_32(columns, at);
             for lane in 0..4 {
-                let chunk: &mut [u8; 16] = &mut rows[lane].as_chunks_mut().0[at];
-                neon!(vst1q_u8(chunk.as_mut_ptr(), vreinterpretq_u8_u64(square[lane])));
+                store(&mut rows[lane], at, square[lane]);
             }
         }
     }
+
+    #[inline(always)]
+    fn xor_rows_32(self, columns: &[U32x4; 16], rows: &mut [[u8; 64]]) {
+        let rows: &mut [[u8; 64]; 4] = rows.try_into().expect("a row a lane");
+        for at in 0..4 {
+            let square = square_32(columns, at);
+            for lane in 0..4 {
+                let sum = neon!(veorq_u64(load(&rows[lane], at), square[lane]));
+                store(&mut rows[lane], at, sum);
+            }
+        }
+    }
+}
+
+/// Writes the `at`-th 16 bytes of a row.
+#[inline(always)]
+fn store(row: &mut [u8; 64], at: usize, words: uint64x2_t) {
+    let chunk: &mut [u8; 16] = &mut row.as_chunks_mut().0[at];
+    neon!(vst1q_u8(chunk.as_mut_ptr(), vreinterpretq_u8_u64(words)));
+}
+
+/// The `at`-th 16 bytes of the rows of these columns.
+#[inline(always)]
+fn square_32(columns: &[U32x4; 16], at: usize) -> [uint64x2_t; 4] {
+    let mut square = [neon!(vreinterpretq_u64_u32(columns[4 * at].0)); 4];
+    for i in 1..4 {
+        square[i] = neon!(vreinterpretq_u64_u32(columns[4 * at + i].0));
+    }
+    transpose_32(square)
 }
 
 /// A square of 4 x 4 words of 32 bits with rows and columns exchanged.

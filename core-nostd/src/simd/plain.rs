@@ -59,6 +59,10 @@ impl<const LANES: usize> Simd for Plain<LANES> {
         )
     }
 
+    fn splat_32(self, word: u32) -> Plain32<LANES> {
+        Plain32::from_fn(|_| word)
+    }
+
     fn load_32(self, words: &[u32; LANES_32_MAX]) -> Plain32<LANES> {
         Plain32::from_fn(|lane| words[lane])
     }
@@ -70,6 +74,15 @@ impl<const LANES: usize> Simd for Plain<LANES> {
     fn rows_32(self, columns: &[Plain32<LANES>; 16], rows: &mut [[u8; 64]; LANES_32_MAX]) {
         for (lane, row) in rows[..2 * LANES].iter_mut().enumerate() {
             *row = zerocopy::transmute!(columns.map(|column| column.words()[lane].to_le_bytes()));
+        }
+    }
+
+    fn xor_rows_32(self, columns: &[Plain32<LANES>; 16], rows: &mut [[u8; 64]]) {
+        assert_eq!(rows.len(), 2 * LANES, "a row a lane");
+        let mut others = [[0; 64]; LANES_32_MAX];
+        self.rows_32(columns, &mut others);
+        for (byte, other) in rows.as_flattened_mut().iter_mut().zip(others.as_flattened()) {
+            *byte ^= other;
         }
     }
 }

@@ -73,6 +73,9 @@ impl Operations<'_> {
         let a = simd.columns_32(&rows(0));
         let b = simd.columns_32(&rows(64));
         self.keep_32(simd, a);
+        let mut rows = [[0x5a; 64]; LANES_32_MAX];
+        simd.xor_rows_32(&a, &mut rows[..S::LANES_32]);
+        rows.iter().for_each(|row| self.results.extend(row));
         self.keep_32(simd, core::array::from_fn(|i| a[i] + b[i]));
         self.keep_32(simd, core::array::from_fn(|i| a[i] ^ b[i]));
         self.keep_32(simd, a.map(Words32::rotate_left_16));
@@ -81,6 +84,7 @@ impl Operations<'_> {
         self.keep_32(simd, a.map(Words32::rotate_left_7));
         let counting = simd.load_32(&core::array::from_fn(|lane| lane as u32));
         self.keep_32(simd, [counting; 16]);
+        self.keep_32(simd, [simd.splat_32(0x0123_4567); 16]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Blocks of key streams side by side, a block a lane.
 
 use super::{BLOCK_BYTES, KeyStream, Run};
+use crate::bytes::read_u32;
 use crate::simd::{Kernel, LANES_32_MAX, Simd, Words32};
 
 /// Runs of key streams that are XORed into some data.
@@ -14,43 +15,108 @@ impl<S: Simd> Kernel<S> for Runs<'_> {
     #[inline(always)]
     fn run(self, simd: S) {
         let Runs { data, streams, runs } = self;
-        let mut inputs = [&[0; BLOCK_BYTES]; LANES_32_MAX];
-        let mut counters = [0; LANES_32_MAX];
-        let mut places = [(0, 0); LANES_32_MAX];
+        let whole = S::LANES_32 * BLOCK_BYTES;
         let mut blocks = [[0; BLOCK_BYTES]; LANES_32_MAX];
+        let mut ends = Ends::new();
         // What is left of the run that is being worked on.
         let (mut run, mut next_run) = (Run { stream: 0, counter: 0, at: 0, len: 0 }, 0);
         loop {
-            let mut filled = 0;
-            while filled < S::LANES_32 {
-                if run.len == 0 {
-                    if next_run == runs.len() {
-                        break;
-                    }
+            let is_whole = run.len >= whole;
+            let input = if is_whole {
+                series(simd, &streams[run.stream], COUNTER, run.counter)
+            } else {
+                ends.take(&mut run, streams, S::LANES_32);
+                if ends.filled < S::LANES_32 && next_run < runs.len() {
                     run = runs[next_run];
                     next_run += 1;
                     continue;
                 }
-                let len = run.len.min(BLOCK_BYTES);
-                inputs[filled] = &streams[run.stream].0;
-                counters[filled] = run.counter;
-                places[filled] = (run.at, len);
-                run.counter = run.counter.wrapping_add(1);
-                run.at += len;
-                run.len -= len;
-                filled += 1;
-            }
-            if filled == 0 {
-                return;
-            }
-            // Idle lanes make the blocks of the last round once more, for nothing.
-            mix(simd, &inputs, &counters, &mut blocks);
-            for lane in 0..filled {
-                let (at, len) = places[lane];
-                xor(&mut data[at..at + len], &blocks[lane]);
+                if ends.filled == 0 {
+                    return;
+                }
+                ends.columns(simd)
+            };
+            let columns = mix(&input);
+            if is_whole {
+                simd.xor_rows_32(&columns, data[run.at..run.at + whole].as_chunks_mut().0);
+                run.at += whole;
+                run.len -= whole;
+                run.counter = run.counter.wrapping_add(S::LANES_32 as u32);
+            } else {
+                simd.rows_32(&columns, &mut blocks);
+                for lane in 0..ends.filled {
+                    let (at, len) = ends.places[lane];
+                    xor(&mut data[at..at + len], &blocks[lane]);
+                }
+                ends.filled = 0;
             }
         }
     }
+}
+
+/// Blocks behind those that fill all lanes, of several runs.
+struct Ends<'a> {
+    inputs: [&'a [u8; BLOCK_BYTES]; LANES_32_MAX],
+    counters: [u32; LANES_32_MAX],
+    /// Where each block goes, and how many bytes of it.
+    places: [(usize, usize); LANES_32_MAX],
+    /// Lanes that have a block.
+    filled: usize,
+}
+
+impl<'a> Ends<'a> {
+    #[inline(always)]
+    fn new() -> Self {
+        Ends {
+            inputs: [&[0; BLOCK_BYTES]; LANES_32_MAX],
+            counters: [0; LANES_32_MAX],
+            places: [(0, 0); LANES_32_MAX],
+            filled: 0,
+        }
+    }
+
+    /// Takes blocks from a run as long as there are lanes.
+    #[inline(always)]
+    fn take(&mut self, run: &mut Run, streams: &'a [KeyStream], lanes: usize) {
+        while run.len > 0 && self.filled < lanes {
+            let len = run.len.min(BLOCK_BYTES);
+            self.inputs[self.filled] = &streams[run.stream].0;
+            self.counters[self.filled] = run.counter;
+            self.places[self.filled] = (run.at, len);
+            run.counter = run.counter.wrapping_add(1);
+            run.at += len;
+            run.len -= len;
+            self.filled += 1;
+        }
+    }
+
+    /// The words of the blocks before the rounds. Idle lanes have those of a block before.
+    #[inline(always)]
+    fn columns<S: Simd>(&self, simd: S) -> [S::W32; 16] {
+        let mut columns = simd.columns_32(&self.inputs);
+        columns[COUNTER] = simd.load_32(&self.counters);
+        columns
+    }
+}
+
+/// The words of blocks of one stream before the rounds: one word is counted up from lane to lane.
+#[inline(always)]
+fn series<S: Simd>(simd: S, stream: &KeyStream, word: usize, first: u32) -> [S::W32; 16] {
+    let mut columns = [simd.splat_32(0); 16];
+    for i in 0..16 {
+        columns[i] = simd.splat_32(read_u32(&stream.0, 4 * i));
+    }
+    const LANES: [u32; LANES_32_MAX] = {
+        let mut lanes = [0; LANES_32_MAX];
+        let mut lane = 0;
+        while lane < LANES_32_MAX {
+            lanes[lane] = lane as u32;
+            lane += 1;
+        }
+        lanes
+    };
+    columns[word] = simd.splat_32(first) + simd.load_32(&LANES);
+    columns
 }
 
 /// Blocks of one key stream, or first blocks of key streams with consecutive numbers: what differs from
@@ -72,17 +138,12 @@ pub(super) const NUMBER: usize = 13;
 impl<S: Simd> Kernel<S> for Series<'_> {
     #[inline(always)]
     fn run(self, simd: S) {
-        let mut input = simd.columns_32(&[&self.stream.0; LANES_32_MAX]);
-        let mut counters = [0; LANES_32_MAX];
         let mut next = self.first;
         let mut blocks = [[0; BLOCK_BYTES]; LANES_32_MAX];
         for out in self.out.chunks_mut(S::LANES_32 * BLOCK_BYTES) {
-            for counter in &mut counters[..S::LANES_32] {
-                *counter = next;
-                next = next.wrapping_add(1);
-            }
-            input[self.word] = simd.load_32(&counters);
-            mix_columns(simd, &input, &mut blocks);
+            let columns = mix(&series(simd, self.stream, self.word, next));
+            simd.rows_32(&columns, &mut blocks);
+            next = next.wrapping_add(S::LANES_32 as u32);
             let len = out.len();
             out.copy_from_slice(&blocks.as_flattened()[..len]);
         }
@@ -103,26 +164,9 @@ fn xor(data: &mut [u8], block: &[u8; BLOCK_BYTES]) {
     }
 }
 
-/// The block function (RFC 8439, 2.3) on a block a lane.
+/// The block function (RFC 8439, 2.3) on blocks whose words are in columns.
 #[inline(always)]
-fn mix<S: Simd>(
-    simd: S,
-    inputs: &[&[u8; BLOCK_BYTES]; LANES_32_MAX],
-    counters: &[u32; LANES_32_MAX],
-    blocks: &mut [[u8; BLOCK_BYTES]; LANES_32_MAX],
-) {
-    let mut input = simd.columns_32(inputs);
-    input[COUNTER] = simd.load_32(counters);
-    mix_columns(simd, &input, blocks);
-}
-
-/// The block function on blocks whose words are in columns.
-#[inline(always)]
-fn mix_columns<S: Simd>(
-    simd: S,
-    input: &[S::W32; 16],
-    blocks: &mut [[u8; BLOCK_BYTES]; LANES_32_MAX],
-) {
+fn mix<W: Words32>(input: &[W; 16]) -> [W; 16] {
     let mut v = *input;
     for _ in 0..10 {
         quarter_rounds(&mut v, [[0, 4, 8, 12], [1, 5, 9, 13]]);
@@ -133,7 +177,7 @@ fn mix_columns<S: Simd>(
     for i in 0..16 {
         v[i] = v[i] + input[i];
     }
-    simd.rows_32(&v, blocks);
+    v
 }
 
 /// Two quarter rounds step by step: so few registers are in use that most of them suffice.
