@@ -44,9 +44,8 @@ impl<S: Simd> Kernel<S> for Runs<'_> {
                 run.counter = run.counter.wrapping_add(S::LANES_32 as u32);
             } else {
                 simd.rows_32(&columns, &mut blocks);
-                for lane in 0..ends.filled {
-                    let (at, len) = ends.places[lane];
-                    xor(&mut data[at..at + len], &blocks[lane]);
+                for (block, (at, len)) in blocks.iter().zip(ends.places).take(ends.filled) {
+                    xor(&mut data[at..at + len], block);
                 }
                 ends.filled = 0;
             }
@@ -103,8 +102,8 @@ impl<'a> Ends<'a> {
 #[inline(always)]
 fn series<S: Simd>(simd: S, stream: &KeyStream, word: usize, first: u32) -> [S::W32; 16] {
     let mut columns = [simd.splat_32(0); 16];
-    for i in 0..16 {
-        columns[i] = simd.splat_32(read_u32(&stream.0, 4 * i));
+    for (i, column) in columns.iter_mut().enumerate() {
+        *column = simd.splat_32(read_u32(&stream.0, 4 * i));
     }
     const LANES: [u32; LANES_32_MAX] = {
         let mut lanes = [0; LANES_32_MAX];
