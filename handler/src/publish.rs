@@ -37,18 +37,20 @@
 //! files may lack what the kernel had not written; such a run is seen by the XOR of its hashes and
 //! is left out with an error in the log.
 
+mod directory;
+mod mapped_file;
 mod segment;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use packetcrypt_core::announcement::Announcement;
-use packetcrypt_proto::anns_index;
 use tokio::sync::watch;
 
+use directory::{find_files, io_error, lock, remove, set_aside, store_id};
 pub(crate) use segment::{ANN_BYTES, AnnBytes, PublishedBytes, Record};
 use segment::{Found, Segment, Writer};
 
@@ -434,94 +436,6 @@ fn settle(
     }
     let kept = found.iter().zip(counts).filter(|(_, counts)| *counts);
     kept.map(|(found, _)| *found.record()).collect()
-}
-
-/// The numbers of the files in the directory, lowest first. A half of a pair is removed.
-fn find_files(dir: &Path) -> Result<Vec<u64>, StoreError> {
-    let (mut data, mut index) = (Vec::new(), Vec::new());
-    let parked = dir.join("recycled.idx");
-    if parked.exists() {
-        fs::remove_file(&parked).map_err(io_error("remove", &parked))?;
-    }
-    for entry in fs::read_dir(dir).map_err(io_error("read", dir))? {
-        let name = entry.map_err(io_error("read", dir))?.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("anns_")) else {
-            continue;
-        };
-        if let Some(number) = rest.strip_suffix(".bin").and_then(parse_number) {
-            data.push(number);
-        } else if let Some(number) = rest.strip_suffix(".idx").and_then(parse_number) {
-            index.push(number);
-        }
-    }
-    data.sort_unstable();
-    index.sort_unstable();
-    let both: Vec<u64> = data.iter().copied().filter(|n| index.binary_search(n).is_ok()).collect();
-    for number in data.iter().chain(&index).filter(|n| both.binary_search(n).is_err()) {
-        tracing::warn!(file = number, "removing one half of an announcement file that was begun");
-        let path = segment::data_path(dir, *number);
-        remove(dir, *number).map_err(io_error("remove", &path))?;
-    }
-    Ok(both)
-}
-
-/// The number of a file name: digits without leading zeros.
-fn parse_number(text: &str) -> Option<u64> {
-    anns_index::number_of_path(&format!("{}anns_{text}.bin", anns_index::FILE_PATH_PREFIX))
-}
-
-fn remove(dir: &Path, number: u64) -> io::Result<()> {
-    // The index first: data without an index is removed at the next start.
-    for path in [segment::index_path(dir, number), segment::data_path(dir, number)] {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A file that is not one of ours is neither used nor destroyed.
-fn set_aside(dir: &Path, number: u64, why: &io::Error) -> Result<(), StoreError> {
-    tracing::error!(file = number, %why, "announcement file set aside as *.damaged");
-    for path in [segment::index_path(dir, number), segment::data_path(dir, number)] {
-        let mut aside = path.clone().into_os_string();
-        aside.push(".damaged");
-        fs::rename(&path, aside).map_err(io_error("rename", &path))?;
-    }
-    Ok(())
-}
-
-/// The identity of the store, made when there is none.
-fn store_id(dir: &Path) -> Result<Arc<str>, StoreError> {
-    let path = dir.join("store.id");
-    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    match fs::read_to_string(&path) {
-        Ok(text) if is_id(text.trim()) => return Ok(text.trim().into()),
-        Ok(_) => tracing::warn!("{} holds no identity: making a new one", path.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io_error("read", &path)(error)),
-    }
-    let id = anns_index::store_id(rand::random());
-    let temporary = dir.join("store.id.new");
-    fs::write(&temporary, &id).map_err(io_error("write", &temporary))?;
-    fs::rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
-    Ok(id.into())
-}
-
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(io_error("make", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
-    }
-}
-
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { what, path, source }
 }
 
 #[cfg(test)]

@@ -25,14 +25,16 @@
 //! There is one [`Writer`] of a segment. It writes behind the published length only; whoever reads
 //! sees only what lies in front of it, which never changes again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapRaw;
+
+use super::mapped_file::{map, populate, preallocated, read_write};
 
 /// Bytes of an announcement (spec 03, 2.1).
 pub(crate) const ANN_BYTES: usize = 1024;
@@ -450,51 +452,6 @@ pub(crate) fn index_path(dir: &Path, number: u64) -> PathBuf {
 
 fn index_bytes(capacity: u32) -> usize {
     HEADER_BYTES + capacity as usize * RECORD_BYTES
-}
-
-fn read_write(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
-}
-
-fn preallocated(path: &Path, len: usize) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-    let allocated = allocate(&file, len);
-    if allocated.is_err() {
-        // What could not be had whole is not left behind in part: the disk is probably full.
-        let _ = fs::remove_file(path);
-    }
-    allocated.map(|()| file)
-}
-
-/// Takes the blocks of the file now: writing into a mapping of a file with holes ends the process
-/// when the disk is full.
-#[cfg(target_os = "linux")]
-fn allocate(file: &File, len: usize) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
-    // SAFETY: a plain system call on a descriptor that is open for writing.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allocate(file: &File, len: usize) -> io::Result<()> {
-    file.set_len(len as u64)
-}
-
-fn map(file: &File, len: usize) -> io::Result<MmapRaw> {
-    MmapOptions::new().len(len).map_raw(file)
-}
-
-/// Has the pages of a mapping there before they are written: all together that is several times
-/// cheaper than a fault for each. It is done where it can be.
-fn populate(mapping: &MmapRaw) {
-    #[cfg(target_os = "linux")]
-    let _ = mapping.advise(memmap2::Advice::PopulateWrite);
-    #[cfg(not(target_os = "linux"))]
-    let _ = mapping;
 }
 
 fn encode_record(record: &Record) -> [u8; RECORD_BYTES] {

@@ -1,14 +1,16 @@
 //! What the vectors do not show: duplicates, stale work, blocks whose fate is open, a node or master
 //! that is away, hostile and broken requests.
 
-#[path = "support/pool.rs"]
+mod blocks;
+#[path = "../support/pool.rs"]
 mod pool;
+mod works;
 
 use std::time::{Duration, Instant};
 
 use packetcrypt_blkhandler::{Config, RunError, StartError};
 use packetcrypt_net::Shutdown;
-use packetcrypt_node::{ShareVerdict, SubmitVerdict};
+use packetcrypt_node::ShareVerdict;
 use packetcrypt_proto::events::ShareEvent;
 use packetcrypt_proto::reply::Reply;
 use packetcrypt_proto::share::ShareUpload;
@@ -103,27 +105,6 @@ async fn pool_with_work(change: impl FnOnce(&mut Config)) -> Pool {
     pool
 }
 
-/// A work at [`HEIGHT`] on block 1 as it is at a time, and with what is paid then.
-fn work_of_time(time: u8) -> template::BlockTemplate {
-    let mut header = [0x11; 80];
-    header[4..36].fill(1);
-    header[68..72].fill(time);
-    let mut coinbase = vec![1, 0, 0, 0, 1];
-    coinbase.extend([time; 36]);
-    coinbase.extend([0, 0xff, 0xff, 0xff, 0xff, 1]);
-    coinbase.extend([0; 8]);
-    coinbase.extend([50, 0x6a, 0x30, 0x09, 0xf9, 0x11, 0x02]);
-    coinbase.extend([0xfc; 44]);
-    coinbase.extend([0; 4]);
-    template::BlockTemplate {
-        height: HEIGHT,
-        header,
-        coinbase_no_witness: coinbase.clone(),
-        merkle_branch: vec![packetcrypt_core::bytes::Hash32([time; 32])],
-        transactions: vec![coinbase, vec![time; 20]],
-    }
-}
-
 /// Every request is in exactly one place.
 fn assert_conserved(pool: &Pool) {
     let stats = pool.handler.stats();
@@ -172,134 +153,6 @@ async fn shares_at_the_same_moment_are_paid_once() {
     }
     assert_eq!((fresh, pool.pay_log().len()), (1, 1));
     assert_eq!(pool.node.share_calls().len(), 1);
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn a_block_told_again_is_no_second_block() {
-    let pool = pool_with_work(|_| {}).await;
-    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
-    let (first, _) = event_of(&pool.share(&SHARE.body()).await);
-    assert!(first.block && first.header_hash.is_some());
-    let (again, warnings) = event_of(&pool.share(&SHARE.body()).await);
-    assert_eq!((again, warnings.len()), (first.without_block(), 1));
-    // Another block of the same work is submitted too, however soon.
-    let (second, _) = event_of(&pool.share(&Share { nonce: 2, ..SHARE }.body()).await);
-    assert!(second.block);
-    let stats = pool.handler.stats();
-    assert_eq!((stats.blocks_submitted, stats.blocks_taken), (2, 2));
-    assert_eq!(std::fs::read_dir(pool.dir.path().join("blocks")).unwrap().count(), 0);
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn the_previous_work_is_paid_for_a_while_as_no_block() {
-    let pool = pool_with_work(|config| config.previous_work_grace_ms = 600_000).await;
-    let (file, template) = work(HEIGHT + 1, 2);
-    pool.advance(&file, &template).await;
-    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
-    let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
-    assert!(!event.block && warnings[0].contains("previous work"), "{warnings:?}");
-    assert!(matches!(&pool.node.share_calls()[..], [Call::CheckShare(_)]));
-    // A fresh share for the new work is a block as ever.
-    let (event, _) = event_of(&pool.share(&Share { previous: 2, ..SHARE }.body()).await);
-    assert!(event.block);
-    assert_eq!(pool.handler.stats().accepted_previous_work, 1);
-    // The new parent of the work is an event, the first one was not.
-    pool.until("block event", |stats| stats.block_events == 1).await;
-    let block = pool.pay_log().into_iter().find(|line| line.contains(r#""type":"block""#)).unwrap();
-    let expected = "02".repeat(32);
-    assert!(block.contains(&format!(r#""hash":"{expected}","height":77"#)), "{block}");
-    assert_conserved(&pool);
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn the_grace_of_the_previous_work_ends() {
-    let pool = pool_with_work(|config| config.previous_work_grace_ms = 300).await;
-    let (file, template) = work(HEIGHT + 1, 2);
-    pool.advance(&file, &template).await;
-    let deadline = Instant::now() + WAIT_MAX;
-    let answer = loop {
-        let answer = pool.share(&SHARE.body()).await;
-        if answer.status != 200 {
-            break answer;
-        }
-        assert!(Instant::now() < deadline, "it does not end");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    let (expected, got) = ("02".repeat(32), "01".repeat(32));
-    let text =
-        format!("Share is for wrong work, expecting previous hash [{expected}] but got [{got}]");
-    assert_eq!(error_of(&answer), (400, text));
-    assert_conserved(&pool);
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn a_block_without_an_answer_is_submitted_until_there_is_one() {
-    let pool = pool_with_work(|_| {}).await;
-    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
-    pool.node.script().submit = Err(pool::away("submitblock"));
-    let (event, warnings) = event_of(&pool.share(&SHARE.body()).await);
-    assert!(!event.block && warnings[0].contains("pending"), "{warnings:?}");
-    assert_eq!(pool.handler.stats().blocks_pending, 1);
-    // The handler is restarted with the node still away.
-    let node = pool.node.clone();
-    let (dir, outcome) = pool.stop().await;
-    outcome.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path().join("blocks")).unwrap().count(), 1);
-    let pool = Pool::start_in(dir, node, |_| {}).await;
-    pool.until("submitted", |stats| stats.blocks_submitted == 1).await;
-    // Another solution of the header is the same block, which is on its way.
-    let (file, template) = work(HEIGHT, 1);
-    pool.advance(&file, &template).await;
-    let (same_block, warnings) =
-        event_of(&pool.share(&Share { low_nonce: 6, ..SHARE }.body()).await);
-    assert_eq!((same_block.block, warnings.len()), (false, 0));
-    assert_eq!(pool.handler.stats().blocks_submitted, 1);
-    // The first submission was taken after all.
-    let text = "rejected: 1.0 ErrDuplicateBlock: already have block";
-    pool.node.script().submit = Ok(SubmitVerdict::Refused(text.to_owned()));
-    pool.until("taken", |stats| stats.blocks_taken == 1).await;
-    let lines = pool.pay_log();
-    assert_eq!(lines.len(), 3);
-    let late: ShareEvent = serde_json::from_str(&lines[2]).unwrap();
-    assert!(late.block && late.header_hash.is_some());
-    assert_eq!(late.without_block(), event);
-    let blocks = pool.dir.path().join("blocks");
-    let deadline = Instant::now() + WAIT_MAX;
-    while std::fs::read_dir(&blocks).unwrap().count() > 0 {
-        assert!(Instant::now() < deadline, "the settled block stays on disk");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn a_share_whose_block_is_refused_is_paid() {
-    let pool = pool_with_work(|_| {}).await;
-    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
-    let text = "rejected: already have block x";
-    pool.node.script().submit = Ok(SubmitVerdict::Refused(text.to_owned()));
-    let answer = pool.share(&SHARE.body()).await;
-    assert_eq!(error_of(&answer), (409, "already have block".to_owned()));
-    pool.node.script().submit = Err(pool::refused(-22, "Block decode failed"));
-    let answer = pool.share(&Share { nonce: 2, ..SHARE }.body()).await;
-    assert_eq!(error_of(&answer).0, 400);
-    assert_eq!(pool.pay_log().len(), 2);
-    let stats = pool.handler.stats();
-    assert_eq!((stats.blocks_refused, stats.blocks_known, stats.blocks_pending), (1, 1, 0));
-    assert_eq!(stats.accepted, 2);
-    // What the node has it is not given again; what it refused may be good with another proof.
-    pool.node.script().submit = Ok(SubmitVerdict::Accepted);
-    let (known, _) = event_of(&pool.share(&Share { low_nonce: 6, ..SHARE }.body()).await);
-    assert!(!known.block);
-    let other_proof = Share { nonce: 2, low_nonce: 6, ..SHARE };
-    let (good, _) = event_of(&pool.share(&other_proof.body()).await);
-    assert!(good.block);
-    assert_eq!(pool.handler.stats().blocks_submitted, 3);
-    assert_conserved(&pool);
     pool.stop().await.1.unwrap();
 }
 
@@ -416,68 +269,6 @@ async fn a_node_that_hangs_takes_no_share_with_it() {
     assert!(late.block && late.without_block() == event);
     assert_conserved(&pool);
     pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn before_the_work_is_there() {
-    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
-    let answer = pool.share(&SHARE.body()).await;
-    assert_eq!((answer.status, &answer.body[..]), (500, "server not ready"));
-    // A configuration, no work.
-    let (bytes, template) = work(HEIGHT, 1);
-    let file = WorkFile::parse(&bytes).unwrap();
-    pool.publish_config(&file, &["http://127.0.0.1:9/submit"]);
-    let deadline = Instant::now() + WAIT_MAX;
-    let answer = loop {
-        let answer = pool.share(&SHARE.body()).await;
-        if answer.body != "server not ready" {
-            break answer;
-        }
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
-    assert_eq!(error_of(&answer), (500, "no currentWork".to_owned()));
-    // The work, but the template of another one.
-    let other = work(HEIGHT, 9).1;
-    pool.advance(&bytes, &other).await;
-    let answer = pool.share(&SHARE.body()).await;
-    assert_eq!(error_of(&answer), (500, "Unable to get block template".to_owned()));
-    pool.publish(&bytes, &template);
-    let deadline = Instant::now() + WAIT_MAX;
-    while pool.share(&SHARE.body()).await.status != 200 {
-        assert!(Instant::now() < deadline, "the template is not tried again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_conserved(&pool);
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn a_share_for_work_that_is_on_its_way_waits_for_it() {
-    let pool = pool_with_work(|_| {}).await;
-    let addr = pool.addr;
-    for next in 1..=60 {
-        let (bytes, template) = work(HEIGHT + i32::from(next), 1 + next);
-        pool.publish_config(&WorkFile::parse(&bytes).unwrap(), &["http://127.0.0.1:9/submit"]);
-        // Some polls later, on a machine that is not too busy: else it is tried with the next work.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let body = Share { previous: 1 + next, ..SHARE }.body();
-        let post = tokio::spawn(async move {
-            pool::send(addr, "POST", "/submit", SHARE_HEADERS, body.as_bytes()).await
-        });
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let waits = !post.is_finished();
-        pool.advance(&bytes, &template).await;
-        let answer = post.await.unwrap();
-        if answer.status == 200 {
-            assert!(waits, "answered before the work was there");
-            pool.stop().await.1.unwrap();
-            return;
-        }
-        // It came before the handler had read the configuration.
-        assert_eq!(answer.status, 400, "{answer:?}");
-    }
-    panic!("no share waits for the announced work");
 }
 
 /// The head of a share, and one byte of its body.
@@ -622,63 +413,5 @@ async fn statistics_are_served_and_errors_of_the_start_are_told() {
     let wrong = Config { max_connections: 0, ..Config::default() };
     let error = packetcrypt_blkhandler::start(wrong, ScriptedNode::default(), Shutdown::new());
     assert!(error.await.unwrap_err().to_string().starts_with("max_connections = 0: "));
-    pool.stop().await.1.unwrap();
-}
-
-/// The share of [`SHARE`] as it is mined with a work.
-fn share_of(file: &WorkFile) -> ShareUpload {
-    let upload = SHARE.upload();
-    let commitment = packetcrypt_core::block::Commitment(*upload.commitment());
-    let mut proof = upload.header_and_proof().to_vec();
-    proof[36..68].copy_from_slice(&file.merkle_root_with(&commitment).unwrap().0);
-    ShareUpload::new(*upload.commitment(), proof).unwrap()
-}
-
-#[tokio::test]
-async fn a_refreshed_work_without_its_template_leaves_the_one_before() {
-    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
-    let target = packetcrypt_core::bytes::CompactTarget(0x1d03_fffc);
-    let templates = [5, 6].map(work_of_time);
-    let files = templates.each_ref().map(|t| WorkFile::from_template(t, None, target, target));
-    pool.advance(&files[0].to_bytes(), &templates[0].to_bytes()).await;
-    // The work is the new one already, its template is not.
-    pool.publish(&files[1].to_bytes(), &templates[0].to_bytes());
-    // Some polls later.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    event_of(&pool.share(&share_of(&files[0]).to_json()).await);
-    assert_eq!(pool.handler.stats().works_refreshed, 0);
-    pool.publish(&files[1].to_bytes(), &templates[1].to_bytes());
-    pool.until("the refresh", |stats| stats.works_refreshed == 1).await;
-    let (_, warnings) = event_of(&pool.share(&share_of(&files[1]).to_json()).await);
-    assert_eq!(warnings, Vec::<String>::new());
-    assert_conserved(&pool);
-    pool.stop().await.1.unwrap();
-}
-
-#[tokio::test]
-async fn shares_and_blocks_of_a_work_that_was_refreshed_are_as_good_as_of_the_new_one() {
-    let pool = Pool::start(ScriptedNode::default(), |_| {}).await;
-    let target = packetcrypt_core::bytes::CompactTarget(0x1d03_fffc);
-    let templates = [5, 6].map(work_of_time);
-    let files = templates.each_ref().map(|t| WorkFile::from_template(t, None, target, target));
-    for (file, template) in files.iter().zip(&templates) {
-        pool.advance(&file.to_bytes(), &template.to_bytes()).await;
-    }
-    pool.until("the refresh", |stats| stats.works_refreshed == 1).await;
-    pool.node.script().share = Ok(ShareVerdict::ResubmitAsBlock);
-    for (file, template) in files.iter().zip(&templates) {
-        let upload = share_of(file);
-        let (event, warnings) = event_of(&pool.share(&upload.to_json()).await);
-        assert_eq!((event.block, warnings.len()), (true, 0));
-        let calls = pool.node.share_calls();
-        let [.., Call::CheckShare(check), Call::SubmitBlock(block)] = &calls[..] else {
-            panic!("{calls:?}")
-        };
-        assert_eq!(check.merkle_branch, file.merkle_branch);
-        assert_eq!(block[68..72], template.header[68..72], "the time of its own work");
-        assert!(block.ends_with(&template.transactions[1]), "and its transactions");
-    }
-    assert_eq!(pool.handler.stats().blocks_taken, 2);
-    assert_conserved(&pool);
     pool.stop().await.1.unwrap();
 }
