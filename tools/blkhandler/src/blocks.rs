@@ -130,18 +130,24 @@ impl<N: Node> Blocks<N> {
         }
     }
 
+    /// The blocks that an earlier run left, for [`Blocks::resume`]. From here on no share submits one
+    /// of them beside it.
+    pub(crate) fn left_over(&self) -> std::io::Result<Vec<(Hash32, PendingBlock)>> {
+        let left_over = self.store.load()?;
+        self.resumed().extend(left_over.iter().map(|(hash, _)| *hash));
+        Ok(left_over)
+    }
+
     /// Takes up the blocks that an earlier run left.
-    pub(crate) fn resume(self: &Arc<Self>) -> std::io::Result<()> {
-        for (hash, pending) in self.store.load()? {
+    pub(crate) fn resume(self: &Arc<Self>, left_over: Vec<(Hash32, PendingBlock)>) {
+        for (hash, pending) in left_over {
             self.counters.blocks_submitted.inc();
-            self.resumed().insert(hash);
             let blocks = self.clone();
             tokio::spawn(async move {
                 blocks.clone().insist(hash, pending).await;
                 blocks.resumed().remove(&hash);
             });
         }
-        Ok(())
     }
 
     /// Submits a block until there is a verdict.

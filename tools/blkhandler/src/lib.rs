@@ -251,7 +251,7 @@ pub async fn start_with_clock(
         shutdown.clone(),
     ));
     // Before the first share is taken, which may be of one of these blocks.
-    blocks.resume().map_err(in_blocks_dir)?;
+    let left_over = blocks.left_over().map_err(in_blocks_dir)?;
     let pool_options = PoolOptions {
         depth_blocks: if config.own_check { CHAIN_DEPTH_BLOCKS } else { 1 },
         want_work: true,
@@ -267,7 +267,7 @@ pub async fn start_with_clock(
         node: PatientNode::new(node.clone(), Duration::from_millis(config.node_wait_ms)),
         works: works_watch,
         own_check: OwnCheck::new(counters.parents_asked.clone()),
-        blocks,
+        blocks: blocks.clone(),
         pay_log: pay_log.clone(),
         clock: clock.clone(),
         counters: counters.clone(),
@@ -279,6 +279,8 @@ pub async fn start_with_clock(
     let password = PaymakerPassword::new(config.paymaker_http_password.expose());
     let upload = UploaderOptions::new(paymaker_watch, password);
     let uploader = Uploader::start(&pay_log, upload, shutdown.clone())?;
+    // Nothing can go wrong with the start any more.
+    blocks.resume(left_over);
     let (noticed, noticed_queue) = mpsc::channel(NOTICED_LEN_MAX);
     let chain_log =
         ChainLog { node, pay_log, counters: counters.clone(), shutdown: shutdown.clone() };

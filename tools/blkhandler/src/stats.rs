@@ -98,7 +98,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "shares: accepted {} dup {} rejected {} overloaded {} failed {} in flight {}; blocks: \
-             taken {} refused {} pending {}; {}",
+             taken {} refused {} known {} pending {}; {}",
             self.accepted,
             self.duplicate,
             self.rejected,
@@ -107,6 +107,7 @@ impl fmt::Display for Stats {
             self.in_flight,
             self.blocks_taken,
             self.blocks_refused,
+            self.blocks_known,
             self.blocks_pending,
             self.pay_log
         )
@@ -285,7 +286,7 @@ mod tests {
         assert_eq!(
             stats.to_string(),
             "shares: accepted 1 dup 1 rejected 5 overloaded 2 failed 1 in flight 1; blocks: taken 0 \
-             refused 0 pending 0; pay log: 0 events, files 0 sent 0 waiting"
+             refused 0 known 0 pending 0; pay log: 0 events, files 0 sent 0 waiting"
         );
         let text = metrics.encode();
         assert!(text.contains("packetcrypt_blkhandler_paylog_files_begun_total 1\n"), "{text}");

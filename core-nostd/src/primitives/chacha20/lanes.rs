@@ -98,6 +98,8 @@ impl<'a> Ends<'a> {
     }
 }
 
+const LANE_NUMBERS: [u32; LANES_32_MAX] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
 /// The words of blocks of one stream before the rounds: one word is counted up from lane to lane.
 #[inline(always)]
 fn series<S: Simd>(simd: S, stream: &KeyStream, word: usize, first: u32) -> [S::W32; 16] {
@@ -105,16 +107,7 @@ fn series<S: Simd>(simd: S, stream: &KeyStream, word: usize, first: u32) -> [S::
     for (i, column) in columns.iter_mut().enumerate() {
         *column = simd.splat_32(read_u32(&stream.0, 4 * i));
     }
-    const LANES: [u32; LANES_32_MAX] = {
-        let mut lanes = [0; LANES_32_MAX];
-        let mut lane = 0;
-        while lane < LANES_32_MAX {
-            lanes[lane] = lane as u32;
-            lane += 1;
-        }
-        lanes
-    };
-    columns[word] = simd.splat_32(first) + simd.load_32(&LANES);
+    columns[word] = simd.splat_32(first) + simd.load_32(&LANE_NUMBERS);
     columns
 }
 
